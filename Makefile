@@ -1,0 +1,41 @@
+# Everything a newcomer types. `make demo` and `make test` do all set-up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up check bench lock
+
+help: ## Show what there is to type.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Carillon needs Python 3.11 or newer: make PYTHON=python3.x")'
+	@echo "Installing Carillon into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Run a real campaign, from a contact list to the inbox.
+	@$(BIN)/carillon demo
+
+up: $(READY) ## Start the whole stack and keep it running.
+	@$(BIN)/carillon up
+
+test: $(READY) ## Run every test.
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Run what CI runs: format, lint, types, import contracts, tests.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+bench: $(READY) ## Measure, side by side with a reference.
+	@$(BIN)/python -m bench
+
+lock: ## Pin every dependency again (needs uv).
+	uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements.lock

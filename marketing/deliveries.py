@@ -1,0 +1,66 @@
+"""What can become of a delivery, and how many went wrong lately?"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class DeliveryState(StrEnum):
+    """`planned → sending → sent → delivered | bounced | complained`, or one of the four last."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class SkipReason(StrEnum):
+    """Why a planned message was not sent. Nothing was wrong: we may not, or need not, write."""
+
+    CONTACT_DELETED = "contact_deleted"
+    NO_ADDRESS = "no_address"
+    NO_CONSENT = "no_consent"
+    UNSUBSCRIBED = "unsubscribed"
+    SUPPRESSED = "suppressed"
+    FREQUENCY_CAP = "frequency_cap"
+    BUDGET = "budget"
+    CANCELLED = "cancelled"
+
+
+class FailReason(StrEnum):
+    """Why a message that we wanted to send could not be."""
+
+    REJECTED = "rejected"  # the provider said never (5xx)
+    EXPIRED = "expired"  # the provider said later (4xx) until we gave up
+    RENDER = "render"  # the template failed for this contact
+    UNSENDABLE = "unsendable"  # no valid message can be made, such as an address that this relay can't carry
+
+
+@dataclass
+class ErrorWindow:
+    """How many of the last `size` messages went wrong, kept per set: `[[messages, errors], …]`, newest last."""
+
+    size: int = 1000
+    sets: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, messages: int, errors: int) -> None:
+        self.sets.append((messages, errors))
+        while len(self.sets) > 1 and self.seen - self.sets[0][0] >= self.size:
+            del self.sets[0]
+
+    @property
+    def seen(self) -> int:
+        return sum(messages for messages, _ in self.sets)
+
+    @property
+    def rate(self) -> float:
+        """Share of errors among the messages seen, 0 to 1."""
+        return sum(errors for _, errors in self.sets) / max(self.seen, 1)
+
+    def trips(self, threshold: float) -> bool:
+        """More than `threshold` of a full-enough window: with fewer than a tenth seen, a rate says nothing."""
+        return self.seen >= self.size // 10 and self.rate > threshold
