@@ -17,9 +17,7 @@ class Settings(BaseSettings):
     migration_database_url: str | None = Field(
         None, description="The owner of the tables, for `carillon migrate`. Unset: `CARILLON_DATABASE_URL`."
     )
-    database_pool_size: int = Field(
-        10, ge=1, description="Most connections that one process keeps to PostgreSQL."
-    )
+    database_pool_size: int = Field(10, ge=1, description="Most connections that one process keeps to PostgreSQL.")
     temporal_address: str | None = Field(
         None, description="Temporal's front end, as `host:port`. Unset: `carillon up` starts its own."
     )
@@ -48,19 +46,15 @@ class Settings(BaseSettings):
     )
     smtp_url: SecretStr = Field(
         SecretStr("smtp://127.0.0.1:1025"),
-        description="The relay: `smtp://user:password@host:port` (STARTTLS when offered), `smtp+starttls://…` (demanded) "
-        "or `smtps://…` (TLS from the start).",
+        description="The relay: `smtp://user:password@host:port` (STARTTLS when offered), "
+        "`smtp+starttls://…` (demanded) or `smtps://…` (TLS from the start).",
     )
     smtp_connections: int = Field(20, ge=1, description="Most SMTP connections that one worker keeps open.")
     smtp_messages_per_connection: int = Field(
         1000, ge=1, description="Messages after which an SMTP connection is replaced by a new one."
     )
-    smtp_timeout_seconds: float = Field(
-        30.0, gt=0, description="Longest wait for one answer of the SMTP server."
-    )
-    worker_metrics_port: int | None = Field(
-        None, description="Serve Prometheus metrics of the worker on this port."
-    )
+    smtp_timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of the SMTP server.")
+    worker_metrics_port: int | None = Field(None, description="Serve Prometheus metrics of the worker on this port.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field(
         "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
