@@ -1,0 +1,94 @@
+"""Who is asking, and may they?"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from api.errors import Forbidden, TooMany, Unauthorized
+from database import keys
+from database.engine import Connection, Database
+from marketing.accounts import Role
+
+_RANK: dict[Role, int] = {"viewer": 0, "editor": 1, "owner": 2}
+_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer car_…`")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The account that asks, and its way to the database."""
+
+    account_id: UUID
+    key_id: UUID
+    role: Role
+    database: Database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction on the rows of the caller's account."""
+        async with self.database.transaction(self.account_id) as tx:
+            yield tx
+
+
+@dataclass
+class FailedAttempts:
+    """Slows down whoever guesses keys: `most` wrong ones per address and minute."""
+
+    most: int = 20
+    seen: dict[str, deque[float]] = field(default_factory=dict)
+
+    def check(self, address: str) -> None:
+        attempts = self.seen.get(address)
+        while attempts and attempts[0] < monotonic() - 60:
+            attempts.popleft()
+        if attempts and len(attempts) >= self.most:
+            raise TooMany("Too many wrong API keys from this address. Wait a minute.", headers={"Retry-After": "60"})
+
+    def note(self, address: str) -> None:
+        if len(self.seen) > 10_000:
+            self.seen.clear()
+        self.seen.setdefault(address, deque()).append(monotonic())
+
+
+async def identify(request: Request, secret: str | None) -> Caller:
+    """The caller whose key this is.
+
+    Raises:
+        Unauthorized: no key, or one that is wrong or revoked.
+        TooMany: too many wrong keys from this address.
+    """
+    if not secret:
+        raise Unauthorized("Send your API key: `Authorization: Bearer <key>`.")
+    address = request.client.host if request.client else ""
+    failed: FailedAttempts = request.app.state.failed_attempts
+    failed.check(address)
+    database: Database = request.app.state.database
+    found = await keys.find(database, secret)
+    if found is None:
+        failed.note(address)
+        raise Unauthorized("This API key is wrong or was revoked. An owner can make a new one: POST /api/keys.")
+    return Caller(found.account_id, found.key_id, found.role, database)
+
+
+def _at_least(role: Role) -> Callable[..., object]:
+    async def check(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Caller:
+        caller = await identify(request, credentials.credentials if credentials else None)
+        if _RANK[caller.role] < _RANK[role]:
+            raise Forbidden(f"This needs a key with the role {role}; yours is {caller.role}.")
+        return caller
+
+    return check
+
+
+Viewer = Annotated[Caller, Depends(_at_least("viewer"))]
+Editor = Annotated[Caller, Depends(_at_least("editor"))]
+Owner = Annotated[Caller, Depends(_at_least("owner"))]

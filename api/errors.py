@@ -1,0 +1,125 @@
+"""How do we say no? RFC 9457 problem details: a status, what is wrong, and the next step."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+log = structlog.get_logger()
+
+
+class ProblemDetails(BaseModel):
+    """The body of every answer that is an error (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+class Problem(Exception):
+    """An error for people: `detail` says what is wrong and what to do; `more` is added to the answer as it is."""
+
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers
+        self.more = more
+
+    def response(self) -> JSONResponse:
+        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail, **self.more}
+        return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+
+
+class BadRequest(Problem):
+    status, title = 400, "Bad request"
+
+
+class Unauthorized(Problem):
+    status, title = 401, "No valid API key"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(Problem):
+    status, title = 403, "Not allowed"
+
+
+class NotFound(Problem):
+    status, title = 404, "Not found"
+
+
+class Conflict(Problem):
+    status, title = 409, "Not possible now"
+
+
+class TooLarge(Problem):
+    status, title = 413, "Too large"
+
+
+class Malformed(Problem):
+    status, title = 422, "Malformed"
+
+
+class TooMany(Problem):
+    status, title = 429, "Too many requests"
+
+
+class Unavailable(Problem):
+    status, title = 503, "Not available right now"
+
+
+_PROBLEM_RESPONSE = {"model": ProblemDetails, "content": {"application/problem+json": {}}}
+# What any route under /api may answer, for the OpenAPI document.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {**_PROBLEM_RESPONSE, "description": kind.title}
+    for status, kind in {
+        401: Unauthorized,
+        403: Forbidden,
+        404: NotFound,
+        409: Conflict,
+        413: TooLarge,
+        422: Malformed,
+        429: TooMany,
+        503: Unavailable,
+    }.items()
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error leave as problem details, and none with a stack trace."""
+
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        wrong = [{"path": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
+        return Malformed(_sentence(wrong), errors=wrong).response()
+
+    @app.exception_handler(HTTPException)
+    async def plain(_: Request, error: HTTPException) -> JSONResponse:
+        answer = Problem(str(error.detail), headers=dict(error.headers or {}))
+        answer.status, answer.title = error.status_code, str(error.detail)
+        return answer.response()
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+        return Problem("Something went wrong on our side. It was logged; try again.").response()
+
+
+def _sentence(wrong: list[dict[str, str]]) -> str:
+    first = f"{wrong[0]['path']}: {wrong[0]['message']}."
+    return first if len(wrong) == 1 else f"{first} And {len(wrong) - 1} more, see `errors`."

@@ -1,0 +1,59 @@
+"""How do we reach PostgreSQL, and for which account?"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from database.security import APPLICATION_ROLE
+
+Connection = AsyncConnection
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+class Database:
+    """A pool of connections that act as the application's role, which owns no table and sees one account at a time.
+
+    Args:
+        url: `postgresql://…`; its user must own the tables or be a member of the application's role.
+        pool_size: most connections kept.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", "connect_timeout": 10},
+            json_serializer=_json,
+            json_deserializer=orjson.loads,
+        )
+
+    @asynccontextmanager
+    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+        """One transaction that sees the rows of one account; of none, if `account_id` is None.
+
+        Committed at the end of the block, rolled back if it raises.
+        """
+        async with self.engine.begin() as connection:
+            await connection.execute(
+                text("SELECT set_config('carillon.account_id', :account_id, true)"),
+                {"account_id": str(account_id or "")},
+            )
+            yield connection
+
+    async def ping(self) -> None:
+        """Raise if the database does not answer."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()

@@ -1,0 +1,122 @@
+"""API keys: only their hashes are kept."""
+
+import hashlib
+import secrets
+import string
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, update
+
+from database import accounts
+from database.engine import Connection, Database
+from database.schema import api_keys
+from marketing.accounts import AccountSettings, Role
+
+_ALPHABET = string.ascii_letters + string.digits
+_SHOWN = 12  # characters of a key that people may see again, to tell it from others
+
+
+@dataclass(frozen=True)
+class FoundKey:
+    """Who presented a key, and what it may do."""
+
+    key_id: UUID
+    account_id: UUID
+    role: Role
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret."""
+
+    id: UUID
+    name: str
+    role: Role
+    prefix: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+def new_secret() -> str:
+    """A fresh key: `car_` and 40 letters and digits (238 bits)."""
+    return "car_" + "".join(secrets.choice(_ALPHABET) for _ in range(40))
+
+
+def _hash(secret: str) -> bytes:
+    # A plain hash is enough for secrets of this entropy: there is no dictionary to try.
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def find(database: Database, secret: str) -> FoundKey | None:
+    """The key that this secret belongs to, unless it was revoked."""
+    async with database.transaction(None) as tx:
+        found = func.find_api_key(_hash(secret)).table_valued("key_id", "account_id", "role")
+        row = (await tx.execute(select(found))).one_or_none()
+    return FoundKey(row.key_id, row.account_id, cast(Role, row.role)) if row else None
+
+
+async def create(tx: Connection, account_id: UUID, name: str, role: Role, secret: str) -> ApiKey:
+    statement = (
+        insert(api_keys)
+        .values(account_id=account_id, name=name, role=role, prefix=secret[:_SHOWN], secret_hash=_hash(secret))
+        .returning(*_READABLE)
+    )
+    return _key((await tx.execute(statement)).mappings().one())
+
+
+async def page(tx: Connection, *, after: UUID | None, limit: int) -> list[ApiKey]:
+    query = select(*_READABLE).order_by(api_keys.c.id.desc()).limit(limit)
+    if after:
+        query = query.where(api_keys.c.id < after)
+    return [_key(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def revoke(tx: Connection, key_id: UUID) -> bool:
+    """False if there is no such key."""
+    statement = update(api_keys).where(api_keys.c.id == key_id)
+    result = await tx.execute(statement.values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now())))
+    return result.rowcount == 1
+
+
+async def other_owners(tx: Connection, key_id: UUID) -> int:
+    """How many living owner keys there would be without this one."""
+    living = select(func.count()).where(
+        api_keys.c.role == "owner", api_keys.c.revoked_at.is_(None), api_keys.c.id != key_id
+    )
+    return (await tx.execute(living)).scalar_one()
+
+
+async def ensure_first_owner(database: Database, secret: str | None) -> str | None:
+    """Make the first account with its owner key, if there is none yet.
+
+    With a `secret` of one's own that an existing installation does not know, it is added as another owner key.
+
+    Returns:
+        the key if it was made up just now, and so must be shown; None otherwise.
+    """
+    account_id = await accounts.first(database)
+    if account_id is None:
+        account_id = await accounts.create(database, AccountSettings(name="My account"))
+    elif secret is None or await find(database, secret):
+        return None
+    made_up = None if secret else new_secret()
+    async with database.transaction(account_id) as tx:
+        await create(tx, account_id, "First owner", "owner", secret or cast(str, made_up))
+    return made_up
+
+
+_READABLE = (
+    api_keys.c.id,
+    api_keys.c.name,
+    api_keys.c.role,
+    api_keys.c.prefix,
+    api_keys.c.created_at,
+    api_keys.c.revoked_at,
+)
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(**row)

@@ -1,0 +1,316 @@
+"""Every table on one page.
+
+Each row carries `account_id`, and row-level security (`row_security` below) lets the application's role see only the
+rows of the account that its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+Moment = TIMESTAMP(timezone=True)
+NOW = text("now()")
+
+
+def _id() -> Column[Any]:
+    return Column("id", UUID(as_uuid=True), primary_key=True, server_default=text("uuidv7()"))
+
+
+def _account() -> Column[Any]:
+    return Column("account_id", UUID(as_uuid=True), ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False)
+
+
+def _json(name: str, default: str = "{}") -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=text(f"'{default}'::jsonb"))
+
+
+def _created() -> Column[Any]:
+    return Column("created_at", Moment, nullable=False, server_default=NOW)
+
+
+# -- who we are ------------------------------------------------------------------------------------------------------
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("sender_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("default_timezone", Text, nullable=False, server_default="UTC"),
+    Column("default_locale", Text, nullable=False, server_default="en"),
+    Column("postal_address", Text, nullable=False, server_default=""),
+    Column("error_threshold", Float, nullable=False, server_default=text("0.05")),
+    _json("frequency_caps"),  # {"email": {"messages": 3, "hours": 24}}
+    Column("quiet_hours", JSONB(none_as_null=True)),  # {"start": "21:00", "end": "08:00"}, in the contact's zone
+    _json("topics", "[]"),  # [{"key", "name", "description"}]
+    _created(),
+    Column("updated_at", Moment, nullable=False, server_default=NOW),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _account(),
+    Column("name", Text, nullable=False),
+    Column("role", Text, CheckConstraint("role IN ('owner', 'editor', 'viewer')", name="role"), nullable=False),
+    Column("prefix", Text, nullable=False),  # what people recognise it by
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the whole key
+    _created(),
+    Column("revoked_at", Moment),
+    Index(None, "account_id", "id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _account(),
+    Column("key", Text, nullable=False),
+    Column("request", Text, nullable=False),  # method, path and query
+    Column("body_hash", LargeBinary),
+    Column("status", SmallInteger),  # of the answer; null while the first request is still at work
+    Column("headers", JSONB(none_as_null=True)),
+    Column("body", LargeBinary),
+    _created(),
+    PrimaryKeyConstraint("account_id", "key"),
+)
+
+# -- whom we write to ------------------------------------------------------------------------------------------------
+
+contacts = Table(
+    "contacts",
+    metadata,
+    _id(),
+    _account(),
+    Column("email", Text),
+    # One person, however the address is spelled. A column, not an index on lower(email): row-level security lets an
+    # index be used only with leak-proof operators, which lower() is not.
+    Column("email_key", Text, Computed("lower(email)", persisted=True)),
+    Column("phone", Text),
+    Column("external_id", Text),
+    Column("first_name", Text),
+    Column("last_name", Text),
+    Column("country", Text),
+    Column("locale", Text),
+    Column("timezone", Text),
+    _json("attributes"),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _created(),
+    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    Column("deleted_at", Moment),
+    Index(None, "account_id", "id"),
+    Index("contacts_email_key", "account_id", "email_key", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    Index("contacts_phone_key", "account_id", "phone", unique=True, postgresql_where=text("deleted_at IS NULL")),
+    Index(
+        "contacts_external_id_key",
+        "account_id",
+        "external_id",
+        unique=True,
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    _account(),
+    Column("contact_id", UUID(as_uuid=True), ForeignKey("contacts.id", ondelete="CASCADE"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("topic", Text, nullable=False, server_default=""),  # '' is the channel as a whole
+    Column(
+        "status",
+        Text,
+        CheckConstraint("status IN ('subscribed', 'unsubscribed', 'pending')", name="status"),
+        nullable=False,
+    ),
+    # The proof of consent, or of its withdrawal: when, how (form, import, one-click, …) and from where (address, page).
+    Column("consent_at", Moment),
+    Column("consent_how", Text),
+    Column("consent_where", Text),
+    _json("proof"),
+    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    PrimaryKeyConstraint("contact_id", "channel", "topic"),
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    _account(),
+    Column("channel", Text, nullable=False),
+    Column("address", Text, nullable=False),  # lower case; outlives the contact on purpose
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+    _created(),
+    PrimaryKeyConstraint("account_id", "channel", "address"),
+)
+
+# -- what we say -----------------------------------------------------------------------------------------------------
+
+templates = Table(
+    "templates",
+    metadata,
+    _id(),
+    _account(),
+    Column("name", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("version", Integer, nullable=False, server_default=text("1")),  # the newest
+    _created(),
+    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    Column("deleted_at", Moment),
+    Index(None, "account_id", "id"),
+)
+
+template_versions = Table(
+    "template_versions",
+    metadata,
+    _account(),
+    Column("template_id", UUID(as_uuid=True), ForeignKey("templates.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    _json("content"),  # as the author gave it
+    _created(),
+    PrimaryKeyConstraint("template_id", "version"),
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    _id(),
+    _account(),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("channels", ARRAY(Text), nullable=False),
+    Column("state", Text, nullable=False, server_default="draft"),
+    Column("state_reason", Text, nullable=False, server_default=""),
+    _json("definition"),  # as the author gave it
+    Column(
+        "plan", JSONB(none_as_null=True)
+    ),  # frozen at launch: the prepared content and all else that a delivery needs
+    _created(),
+    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    Column("launched_at", Moment),
+    Column("started_at", Moment),
+    Column("finished_at", Moment),
+    Column("deleted_at", Moment),
+    Index(None, "account_id", "id"),
+    Index("campaigns_open_idx", "state", postgresql_where=text("state IN ('scheduled', 'running', 'paused')")),
+)
+
+links = Table(
+    "links",
+    metadata,
+    _account(),
+    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("number", SmallInteger, nullable=False),
+    Column("url", Text, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "number"),
+)
+
+# -- what became of it -----------------------------------------------------------------------------------------------
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _account(),
+    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("step", Text, nullable=False, server_default=""),
+    Column("contact_id", UUID(as_uuid=True), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("variant", Text, nullable=False, server_default=""),
+    Column("shard", Integer, nullable=False),
+    Column("state", Text, nullable=False, server_default="planned"),
+    Column("reason", Text),
+    Column("reply", Text),  # the provider's last words
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("not_before", Moment, nullable=False),
+    Column("lease", UUID(as_uuid=True)),
+    Column("lease_until", Moment),
+    Column("leased_at", Moment),  # when it was last taken to be sent; null again if it was put back
+    Column("finished_at", Moment),  # when it became sent, skipped, failed or uncertain
+    Column("opened_at", Moment),  # first by a person
+    Column("clicked_at", Moment),
+    Column("unsubscribed_at", Moment),
+    UniqueConstraint("campaign_id", "step", "contact_id", "channel"),
+    Index("deliveries_lease_idx", "campaign_id", "shard", "not_before", postgresql_where=text("state = 'planned'")),
+    Index("deliveries_sending_idx", "campaign_id", "shard", postgresql_where=text("state = 'sending'")),
+    # Frequency caps and a person's timeline.
+    Index("deliveries_contact_idx", "contact_id", "leased_at", postgresql_where=text("leased_at IS NOT NULL")),
+    Index(None, "campaign_id", "id"),
+    # Rows are updated twice or more: leave room on the page, and clean up long before a fifth of the table is dead.
+    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02},
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    _account(),
+    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("hour", Moment, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("step", Text, nullable=False, server_default=""),
+    Column("variant", Text, nullable=False, server_default=""),
+    Column("name", Text, nullable=False),  # 'planned', 'sent', 'skipped:unsubscribed', 'opened_unique', …
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "hour", "channel", "step", "variant", "name"),
+    postgresql_with={"fillfactor": 50},
+)
+
+# What changes with every set while a campaign runs: one small row, so that the campaign's own row stays cold.
+campaign_meters = Table(
+    "campaign_meters",
+    metadata,
+    _account(),
+    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "next_slot_at", Moment, nullable=False, server_default=text("'-infinity'")
+    ),  # the rate limit's next free slot
+    Column("leased", BigInteger, nullable=False, server_default=text("0")),  # spent of the budget
+    _json("recent", "[]"),  # the error window: [[messages, errors], …]
+    postgresql_with={"fillfactor": 50},
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    _account(),
+    Column("name", Text, nullable=False),  # 'message.opened', 'campaign.paused', …
+    Column("contact_id", UUID(as_uuid=True)),
+    Column("campaign_id", UUID(as_uuid=True)),
+    Column("delivery_id", UUID(as_uuid=True)),
+    Column("occurred_at", Moment, nullable=False, server_default=NOW),
+    Column("machine", Boolean, nullable=False, server_default=text("false")),
+    _json("properties"),
+    Index("events_campaign_idx", "campaign_id", "id", postgresql_where=text("campaign_id IS NOT NULL")),
+    Index("events_contact_idx", "contact_id", "id", postgresql_where=text("contact_id IS NOT NULL")),
+    Index("events_delivery_idx", "delivery_id", "occurred_at", postgresql_where=text("delivery_id IS NOT NULL")),
+)

@@ -1,0 +1,104 @@
+"""What does an account say about itself and about what its contacts shall not be put through?"""
+
+import re
+from datetime import datetime, time
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+ChannelName = Literal["email", "sms", "whatsapp"]
+Role = Literal["owner", "editor", "viewer"]
+
+_ZONES = available_timezones()
+_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{1,62}")
+
+
+def _zone(name: str) -> str:
+    if name not in _ZONES:
+        raise ValueError(f"{name!r} is no IANA time zone; give one such as 'Europe/Paris'")
+    return name
+
+
+def _domain(name: str) -> str:
+    name = name.strip().lower()
+    if not _DOMAIN.fullmatch(name):
+        raise ValueError(f"{name!r} is no domain; give one such as 'news.example.com'")
+    return name
+
+
+Timezone = Annotated[str, AfterValidator(_zone)]
+Domain = Annotated[str, AfterValidator(_domain)]
+
+
+class FrequencyCap(BaseModel):
+    """At most `messages` to one contact in any `hours` hours."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: int = Field(ge=1, le=1000)
+    hours: int = Field(ge=1, le=24 * 366)
+
+
+class QuietHours(BaseModel):
+    """No message leaves between `start` and `end`, in the contact's own zone; `end` may be on the next day."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: time
+    end: time
+
+
+class Topic(BaseModel):
+    """Something that contacts can agree to, or not, by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    name: str = Field(min_length=1, max_length=200)
+    description: str = Field("", max_length=1000)
+
+
+class AccountSettings(BaseModel):
+    """What an owner may change."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "name": "Example Outfitters",
+                "sender_domains": ["example.com"],
+                "default_timezone": "Europe/Paris",
+                "default_locale": "en",
+                "postal_address": "1 Example Street, 75001 Paris, France",
+                "error_threshold": 0.05,
+                "frequency_caps": {"email": {"messages": 3, "hours": 24}},
+                "quiet_hours": {"start": "21:00", "end": "08:00"},
+                "topics": [{"key": "news", "name": "Newsletter", "description": "Once a month"}],
+            }
+        },
+    )
+
+    name: str = Field(min_length=1, max_length=200)
+    sender_domains: list[Domain] = Field([], max_length=100, description="Domains that campaigns may send from.")
+    default_timezone: Timezone = "UTC"
+    default_locale: str = Field("en", pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")
+    postal_address: str = Field("", max_length=500, description="`{{ account.postal_address }}` in footers.")
+    error_threshold: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of failures among the last 1,000 messages at which a campaign pauses itself.",
+    )
+    frequency_caps: dict[ChannelName, FrequencyCap] = {}
+    quiet_hours: QuietHours | None = None
+    topics: list[Topic] = Field([], max_length=200)
+
+
+class Account(AccountSettings):
+    """An account as it is read."""
+
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
