@@ -79,20 +79,14 @@ class Unavailable(Problem):
     status, title = 503, "Not available right now"
 
 
-_PROBLEM_RESPONSE = {"model": ProblemDetails, "content": {"application/problem+json": {}}}
+_KINDS: list[type[Problem]] = [Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Malformed, TooMany, Unavailable]
 # What any route under /api may answer, for the OpenAPI document.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {**_PROBLEM_RESPONSE, "description": kind.title}
-    for status, kind in {
-        401: Unauthorized,
-        403: Forbidden,
-        404: NotFound,
-        409: Conflict,
-        413: TooLarge,
-        422: Malformed,
-        429: TooMany,
-        503: Unavailable,
-    }.items()
+    kind.status: {
+        "description": kind.title,
+        "content": {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}},
+    }
+    for kind in _KINDS
 }
 
 

@@ -21,7 +21,8 @@ async def create(database: Database, settings: AccountSettings) -> UUID:
 async def first(database: Database) -> UUID | None:
     """The oldest account: the one that `carillon up` made."""
     async with database.transaction(None) as tx:
-        return (await tx.execute(select(func.first_account()))).scalar_one()
+        account_id: UUID | None = (await tx.execute(text("SELECT first_account()"))).scalar_one()
+        return account_id
 
 
 async def read(tx: Connection, account_id: UUID) -> Account:

@@ -1,0 +1,226 @@
+"""What is a campaign, and what may happen to it next?"""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from marketing.accounts import Timezone
+from marketing.content import EmailContent
+
+
+class CampaignState(StrEnum):
+    """draft → scheduled → running ⇄ paused → completed | failed | cancelled."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Move(StrEnum):
+    """What people do to a campaign."""
+
+    EDIT = "edit"
+    DELETE = "delete"
+    LAUNCH = "launch"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+_ALLOWED: dict[CampaignState, frozenset[Move]] = {
+    CampaignState.DRAFT: frozenset({Move.EDIT, Move.DELETE, Move.LAUNCH}),
+    CampaignState.SCHEDULED: frozenset({Move.PAUSE, Move.CANCEL}),
+    CampaignState.RUNNING: frozenset({Move.PAUSE, Move.CANCEL}),
+    CampaignState.PAUSED: frozenset({Move.RESUME, Move.CANCEL}),
+    CampaignState.COMPLETED: frozenset({Move.DELETE}),
+    CampaignState.FAILED: frozenset({Move.DELETE}),
+    CampaignState.CANCELLED: frozenset({Move.DELETE}),
+}
+
+ENDED = frozenset({CampaignState.COMPLETED, CampaignState.FAILED, CampaignState.CANCELLED})
+
+
+class WrongMove(Exception):
+    """The campaign's state does not allow this; `allowed` says what it does allow."""
+
+    def __init__(self, move: Move, state: CampaignState) -> None:
+        self.allowed = sorted(_ALLOWED[state])
+        either = " or ".join(self.allowed) or "nothing"
+        super().__init__(f"A campaign that is {state} can't take '{move}'. Allowed now: {either}.")
+
+
+def check_move(move: Move, state: CampaignState) -> None:
+    """Raise WrongMove unless a campaign in this state allows the move."""
+    if move not in _ALLOWED[state]:
+        raise WrongMove(move, state)
+
+
+# -- the audience ----------------------------------------------------------------------------------------------------
+
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class TagFilter(BaseModel):
+    """Contacts that have any of, all of, or none of these tags."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    any: list[Tag] = Field([], max_length=100)
+    all: list[Tag] = Field([], max_length=100)
+    none: list[Tag] = Field([], max_length=100)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "TagFilter":
+        if not (self.any or self.all or self.none):
+            raise ValueError("name at least one tag under 'any', 'all' or 'none'")
+        return self
+
+
+class Audience(BaseModel):
+    """Whom a campaign is for: exactly one of the three."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    everyone: Literal[True] | None = None
+    tags: TagFilter | None = None
+    contact_ids: list[UUID] | None = Field(None, min_length=1, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Audience":
+        if sum(each is not None for each in (self.everyone, self.tags, self.contact_ids)) != 1:
+            raise ValueError("give exactly one of 'everyone': true, 'tags' or 'contact_ids'")
+        return self
+
+
+# -- the moment ------------------------------------------------------------------------------------------------------
+
+# The first place on Earth where a local hour strikes is UTC+14, the last UTC-12.
+_EARLIEST = timedelta(hours=14)
+
+
+def _local(moment: datetime) -> datetime:
+    if moment.tzinfo is not None:
+        raise ValueError("give the local time without an offset, such as '2026-11-27T09:00', and its 'timezone'")
+    return moment
+
+
+class Schedule(BaseModel):
+    """A local time, in one zone for all or in each recipient's own."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"}}
+    )
+
+    send_at: Annotated[datetime, AfterValidator(_local)]
+    timezone: Timezone | Literal["recipient"] = "UTC"
+
+    @property
+    def per_recipient(self) -> bool:
+        return self.timezone == "recipient"
+
+    def moment_in(self, zone: str) -> datetime:
+        """When the local time strikes in a zone, in UTC.
+
+        A local time that the clocks skip in spring means the moment it would have been without the change; of one
+        that comes twice in autumn the first counts (`zoneinfo` with fold=0, PEP 495).
+        """
+        return self.send_at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+    def starts_at(self) -> datetime:
+        """The first moment at which anybody may be due, in UTC."""
+        if self.per_recipient:
+            return self.send_at.replace(tzinfo=UTC) - _EARLIEST
+        return self.moment_in(self.timezone)
+
+    def has_passed(self, now: datetime) -> bool:
+        """True if the moment is over: for recipients' own zones, in the last of them."""
+        if self.per_recipient:
+            return self.send_at.replace(tzinfo=UTC) + timedelta(hours=12) <= now
+        return self.starts_at() <= now
+
+
+# -- the whole -------------------------------------------------------------------------------------------------------
+
+
+class Content(BaseModel):
+    """What is said, per channel."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: EmailContent | None = None
+
+
+class Goal(BaseModel):
+    """What the campaign is to bring about; counted from events of this name after a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event: str = Field(min_length=1, max_length=200)
+    within_hours: int = Field(72, ge=1, le=24 * 90)
+
+
+class Budget(BaseModel):
+    """Stop at this many messages; the rest is skipped with the reason `budget`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_messages: int = Field(ge=1)
+
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "Autumn collection",
+    "kind": "broadcast",
+    "channels": ["email"],
+    "content": {
+        "email": {
+            "subject": 'Hello {{ contact.first_name | default: "there" }}, autumn is here',
+            "html": "<p>Hello {{ contact.first_name | default: 'there' }}!</p>"
+            '<p><a href="https://shop.example.com/autumn">See the collection</a></p>'
+            '<p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>',
+            "from_name": "Example Outfitters",
+            "from_email": "news@example.com",
+        }
+    },
+    "audience": {"tags": {"any": ["customers"]}},
+}
+
+
+class CampaignDefinition(BaseModel):
+    """A campaign as its author writes it."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
+
+    name: str = Field(min_length=1, max_length=200)
+    kind: Literal["broadcast"] = "broadcast"
+    channels: list[Literal["email"]] = Field(default_factory=lambda: ["email"], min_length=1, max_length=1)
+    content: Content = Field(default_factory=Content)
+    audience: Audience | None = Field(None, description="May come later; a launch needs it.")
+    topic: str | None = Field(None, max_length=63, description="Key of a topic of the account.")
+    schedule: Schedule | None = None
+    rate_limit_per_second: float | None = Field(None, gt=0, le=100_000)
+    on_uncertain: Literal["hold", "resend"] = Field(
+        "hold", description="What to do when nobody can know whether the provider took a message."
+    )
+    goals: list[Goal] = Field([], max_length=10)
+    budget: Budget | None = None
+
+
+class CampaignPlan(BaseModel):
+    """What was frozen at launch: all that a delivery needs, whatever is edited later."""
+
+    campaign_name: str
+    topic: str | None
+    on_uncertain: Literal["hold", "resend"]
+    rate_limit_per_second: float | None
+    max_messages: int | None
+    audience: Audience
+    schedule: Schedule | None
+    email: dict[str, Any]  # marketing.content.Prepared, with the sender

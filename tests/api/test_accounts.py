@@ -1,0 +1,44 @@
+"""What may an account say about itself?"""
+
+import httpx
+import pytest
+
+
+async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> None:
+    settings = {
+        "name": "Example Outfitters",
+        "sender_domains": ["News.Example.com"],
+        "default_timezone": "Europe/Paris",
+        "frequency_caps": {"email": {"messages": 3, "hours": 24}},
+        "quiet_hours": {"start": "21:00", "end": "08:00"},
+        "topics": [{"key": "news", "name": "Newsletter"}],
+    }
+    replaced = await api.put("/api/account", json=settings)
+    assert replaced.status_code == 200
+    read = (await api.get("/api/account")).json()
+    assert read == replaced.json()
+    assert read["sender_domains"] == ["news.example.com"]
+    assert read["quiet_hours"] == {"start": "21:00:00", "end": "08:00:00"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"default_timezone": "Paris"}, "Europe/Paris"),
+        ({"sender_domains": ["not a domain"]}, "news.example.com"),
+        ({"error_threshold": 2}, "less than or equal to 1"),
+        ({"nmae": "x"}, "nmae"),
+    ],
+)
+async def test_malformed_settings_say_what_is_wrong(
+    api: httpx.AsyncClient, wrong: dict[str, object], hint: str
+) -> None:
+    refused = await api.put("/api/account", json={"name": "Example", **wrong})
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert hint in refused.json()["detail"]
+
+
+async def test_the_stack_is_alive_and_ready(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/healthz")).json() == {"status": "ok"}
+    assert (await api.get("/readyz")).json() == {"status": "ok"}

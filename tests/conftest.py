@@ -1,0 +1,118 @@
+"""The real parts, started once for all tests: PostgreSQL and Temporal. Each test gets an account of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from temporalio.client import Client
+
+from api.app import create_app
+from database import accounts, keys
+from database.engine import Connection, Database
+from database.migrate import migrate
+from local_stack import EmbeddedPostgres, EmbeddedTemporal
+from marketing.accounts import AccountSettings, Role
+from workflows.connection import connect
+
+SECRET_KEY = b"a secret key of the tests, 32 bytes or more"
+PUBLIC_URL = "http://carillon.test"
+
+
+@pytest.fixture(scope="session")
+async def database_url() -> AsyncIterator[str]:
+    """A migrated database on a real PostgreSQL."""
+    async with EmbeddedPostgres(durable=False) as postgres:
+        migrate(postgres.url)
+        yield postgres.url
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, pool_size=20)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def temporal_server() -> AsyncIterator[EmbeddedTemporal]:
+    async with EmbeddedTemporal(durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def temporal(temporal_server: EmbeddedTemporal) -> Client:
+    return await connect(temporal_server.address)
+
+
+@pytest.fixture(scope="session")
+async def app(database: Database, temporal: Client) -> FastAPI:
+    return create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+
+
+@dataclass(frozen=True)
+class TestAccount:
+    """An account with an owner key, alone in its rows."""
+
+    __test__ = False
+
+    id: UUID
+    key: str
+    database: Database
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        return self.database.transaction(self.id)
+
+    async def key_for(self, role: Role) -> str:
+        secret = keys.new_secret()
+        async with self.transaction() as tx:
+            await keys.create(tx, self.id, f"a {role}", role, secret)
+        return secret
+
+
+@pytest.fixture
+async def account(database: Database) -> TestAccount:
+    return await new_account(database)
+
+
+@pytest.fixture
+async def other_account(database: Database) -> TestAccount:
+    return await new_account(database)
+
+
+async def new_account(database: Database) -> TestAccount:
+    settings = AccountSettings(
+        name="Example Outfitters", sender_domains=["example.com"], postal_address="1 Example Street, Paris"
+    )
+    account_id = await accounts.create(database, settings)
+    secret = keys.new_secret()
+    async with database.transaction(account_id) as tx:
+        await keys.create(tx, account_id, "owner", "owner", secret)
+    return TestAccount(account_id, secret, database)
+
+
+def client_for(app: FastAPI, key: str | None) -> httpx.AsyncClient:
+    """An HTTP client that speaks to the application within this process."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, client=("127.0.0.1", 50_000)),
+        base_url=PUBLIC_URL,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=60,
+    )
+
+
+@pytest.fixture
+async def api(app: FastAPI, account: TestAccount) -> AsyncIterator[httpx.AsyncClient]:
+    """The control API, asked with the owner key of `account`."""
+    async with client_for(app, account.key) as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(app: FastAPI, other_account: TestAccount) -> AsyncIterator[httpx.AsyncClient]:
+    """The control API, asked by somebody else's owner."""
+    async with client_for(app, other_account.key) as client:
+        yield client
