@@ -1,26 +1,44 @@
 """The programs that Carillon brings up on one machine: PostgreSQL, Temporal, the workers and the API."""
 
 import asyncio
+import fcntl
+import json
+import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
+import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+import httpx
+import psutil
+from pydantic import SecretStr
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from database.embedded import CannotStart, Cluster, Identity, make_data_dir
+from settings import Settings
+from workflows.connection import connect
+from workflows.options import ORCHESTRATION
+from workflows.search_attributes import SEARCH_ATTRIBUTES, unknown
 
-SEARCH_ATTRIBUTES = ("AccountId", "AutomationId", "CampaignId", "Kind", "State")
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
 
 # Ends a program after us: the pipe closes when we die, even of SIGKILL; one line in it means that all is well.
 # PR_SET_PDEATHSIG would do on Linux alone, and follows the thread that forked instead of the process.
@@ -62,6 +80,7 @@ class Program:
                 env=env,
                 cwd="/" if identity else None,
                 start_new_session=True,
+                umask=0o077,
                 **(identity or {}),
             )
         self.watchdog = await asyncio.create_subprocess_exec(
@@ -216,22 +235,10 @@ class EmbeddedTemporal:
 
     async def _serves(self) -> bool:
         try:
-            client = await Client.connect(self.address, namespace=self.namespace)
-            return await client.service_client.check_health()
+            client = await connect(self.address, namespace=self.namespace)
+            return not await unknown(client)
         except (RPCError, RuntimeError):
             return False
-
-
-async def register_search_attributes(client: Client) -> None:
-    """Teach a Temporal server that is not ours what campaigns are found by; twice is the same as once."""
-    operator = client.operator_service
-    known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
-    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
-    if missing:
-        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-        await operator.add_search_attributes(
-            AddSearchAttributesRequest(namespace=client.namespace, search_attributes=dict.fromkeys(missing, keyword))
-        )
 
 
 def free_port() -> int:
@@ -241,10 +248,230 @@ def free_port() -> int:
         return port
 
 
-def ensure_free(port: int) -> None:
-    with socket.socket() as listener:
+def ensure_free(port: int, host: str = "127.0.0.1") -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", port))
+            listener.bind((host, port))
         except OSError:
             raise CannotStart(f"Port {port} is in use: end what listens there, or choose another port") from None
+
+
+class Part(Protocol):
+    """One branch of the process tree."""
+
+    program: Program
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass
+class Command:
+    """A `carillon` command of our own as a part of the tree."""
+
+    program: Program
+    command: str
+    arguments: Sequence[str]
+    env: Mapping[str, str]
+    ready: Callable[[], Awaitable[bool]]
+
+    async def start(self) -> None:
+        cli = Path(__file__).with_name("cli.py")
+        await self.program.start([sys.executable, cli, self.command, *self.arguments], env=self.env)
+        await self.program.until(self.ready)
+
+    async def stop(self) -> None:
+        await self.program.stop()
+
+
+class Stack:
+    """The process tree of `carillon up`.
+
+    Args:
+        settings: what they leave open (servers, secret key, public URL) is filled in while the tree starts.
+        api_port: 0 takes any free one; so do the ports of Temporal.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        *,
+        api_port: int = 8000,
+        temporal_port: int = 7233,
+        temporal_ui_port: int = 8233,
+        workers: int = 1,
+    ) -> None:
+        self.data_dir = make_data_dir(data_dir)
+        self.settings = settings.model_copy(update={"data_dir": self.data_dir})
+        self.api_port = api_port or free_port()
+        self.temporal_port = temporal_port
+        self.temporal_ui_port = temporal_ui_port
+        self.temporal_ui_url: str | None = None
+        self.workers = workers
+        self.parts: list[Part] = []
+        self.lock = -1
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    async def run(self, prepare: Callable[[Settings], Awaitable[Client]], show: Callable[[], None]) -> None:
+        """Start the servers, `prepare` them, start workers and API, `show` all that, and keep it running.
+
+        SIGINT, SIGTERM or SIGHUP end it, in the reverse order.
+        """
+        asked_to_stop = asyncio.Event()
+        for stop_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(stop_signal, asked_to_stop.set)
+        work = asyncio.create_task(self._start_and_keep(prepare, show))
+        asking = asyncio.create_task(asked_to_stop.wait())
+        await asyncio.wait([work, asking], return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel()
+        work.cancel()
+        await asyncio.wait([work])
+        if asked_to_stop.is_set():
+            log.warning("Ending: workers finish what they have in hand")
+        for parts in self._in_order_of_stopping():
+            await asyncio.gather(*(part.stop() for part in parts))
+        (self.data_dir / "up.json").unlink(missing_ok=True)
+        if not work.cancelled():
+            work.result()
+
+    async def _start_and_keep(self, prepare: Callable[[Settings], Awaitable[Client]], show: Callable[[], None]) -> None:
+        await self._take_lock()
+        ensure_free(self.api_port)
+        await self._start_servers()
+        self._fill_in_keys()
+        await self._start_commands(await prepare(self.settings))
+        self._record()
+        show()
+        await asyncio.gather(*(self._keep(part) for part in self.parts))
+
+    async def _take_lock(self) -> None:
+        """One tree per data directory. The watchdogs hold the lock too: those of a killed tree until it has ended."""
+        self.lock = os.open(self.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = monotonic() + 60
+        while not _locked(self.lock):
+            holder = int(os.pread(self.lock, 20, 0) or 0)
+            if psutil.pid_exists(holder) or monotonic() > deadline:
+                raise CannotStart(f"Carillon is up on {self.data_dir} already, as process {holder}")
+            await asyncio.sleep(0.1)
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+
+    async def _start_servers(self) -> None:
+        found: dict[str, object] = {}
+        if not self.settings.database_url:
+            postgres = EmbeddedPostgres(self.data_dir, kept_open=[self.lock])
+            self.parts.append(postgres)
+            await postgres.start()
+            found["database_url"] = postgres.url
+        if not self.settings.temporal_address:
+            temporal = EmbeddedTemporal(
+                self.data_dir,
+                port=self.temporal_port,
+                ui_port=self.temporal_ui_port,
+                namespace=self.settings.temporal_namespace,
+                binary=self.settings.temporal_bin,
+                kept_open=[self.lock],
+            )
+            self.parts.append(temporal)
+            await temporal.start()
+            found["temporal_address"], self.temporal_ui_url = temporal.address, temporal.ui_url
+        self.settings = self.settings.model_copy(update=found)
+
+    def _fill_in_keys(self) -> None:
+        file = self.data_dir / "secret_key"
+        if not self.settings.secret_key and not file.exists():
+            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+                made.write(secrets.token_urlsafe(48))
+        found: dict[str, object] = {}
+        if not self.settings.secret_key:
+            found["secret_key"] = SecretStr(file.read_text())
+        if "public_url" not in self.settings.model_fields_set:
+            found["public_url"] = self.api_url
+        self.settings = self.settings.model_copy(update=found)
+
+    async def _start_commands(self, client: Client) -> None:
+        env = os.environ | self.settings.environment()
+        logs = self.data_dir / "logs"
+        api = Program("API", logs / "api.log", kept_open=[self.lock])
+        commands = [Command(api, "api", ["--port", str(self.api_port)], env, self._api_answers)]
+        for number in range(1, self.workers + 1):
+            program = Program(f"worker {number}", logs / f"worker-{number}.log", kept_open=[self.lock])
+            port = self.settings.worker_metrics_port
+            own = {"CARILLON_WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
+            commands.append(Command(program, "worker", [], env | own, partial(_polls, client, program)))
+        self.parts += commands
+        await asyncio.gather(*(command.start() for command in commands))
+
+    async def _api_answers(self) -> bool:
+        try:
+            async with httpx.AsyncClient() as http:
+                return (await http.get(f"{self.api_url}/readyz", timeout=5)).is_success
+        except httpx.HTTPError:
+            return False
+
+    async def _keep(self, part: Part) -> None:
+        """Bring the part up again whenever it ends; ever more slowly if it ends again and again."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = monotonic()
+            code = await part.program.ended()
+            log.warning("%s ended (%s); starting it again: %s", part.program.name, code, part.program.last_words())
+            await part.program.stop()
+            pause = FIRST_PAUSE_SECONDS if monotonic() - began > 60 else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            while True:
+                try:
+                    await asyncio.sleep(pause)
+                    await part.start()
+                    break
+                except CannotStart as error:
+                    log.warning("%s", error)
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            log.warning("%s is up again", part.program.name)
+            self._record()
+
+    def _record(self) -> None:
+        """Write `up.json`, by which tools find the processes."""
+        state = {
+            "pid": os.getpid(),
+            "api_url": self.api_url,
+            "database_url": self.settings.database_url,
+            "temporal_address": self.settings.temporal_address,
+            "temporal_ui_url": self.temporal_ui_url,
+            "programs": {part.program.name: part.program.pid for part in self.parts},
+        }
+        file = self.data_dir / "up.json"
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.touch(0o600)
+        unfinished.write_text(json.dumps(state, indent=2))
+        unfinished.replace(file)
+
+    def _in_order_of_stopping(self) -> list[list[Part]]:
+        """The API first, then the workers, which still need both servers, then Temporal, then PostgreSQL."""
+        servers = [part for part in self.parts if not isinstance(part, Command)]
+        commands = [part for part in self.parts if isinstance(part, Command)]
+        return [[*commands[:1]], [*commands[1:]], *([server] for server in reversed(servers))]
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _polls(client: Client, program: Program) -> bool:
+    """Does Temporal see this worker? By default a client's identity starts with its process id."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=ORCHESTRATION),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    answer = await client.workflow_service.describe_task_queue(request)
+    return any(poller.identity.startswith(f"{program.pid}@") for poller in answer.pollers)

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="CARILLON_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CARILLON_", env_file=".env", env_ignore_empty=True, extra="ignore")
 
     database_url: str | None = Field(
         None,
@@ -30,13 +30,14 @@ class Settings(BaseSettings):
     )
     data_dir: Path | None = Field(
         None,
-        description="Where the embedded servers keep their files. Unset: `.carillon` in the current folder.",
+        description="Where `carillon up` keeps its files. Unset: `.carillon` in the current folder.",
     )
     api_key: SecretStr | None = Field(
         None, description="The first owner's API key. Unset: made up at the first start and shown once."
     )
     secret_key: SecretStr | None = Field(
         None,
+        min_length=32,
         description="Signs tracking and unsubscribe links; at least 32 characters, the same in every process. "
         "Unset: `carillon up` makes one and keeps it in the data directory.",
     )
@@ -54,11 +55,24 @@ class Settings(BaseSettings):
         1000, ge=1, description="Messages after which an SMTP connection is replaced by a new one."
     )
     smtp_timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of the SMTP server.")
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Proxies whose `X-Forwarded-*` the API believes: addresses or networks, with commas; `*` for all.",
+    )
     worker_metrics_port: int | None = Field(None, description="Serve Prometheus metrics of the worker on this port.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field(
         "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
     )
+
+    def environment(self) -> dict[str, str]:
+        """The same settings for a child process."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"CARILLON_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
 
 
 @lru_cache

@@ -36,7 +36,6 @@ class Identity(TypedDict, total=False):
     user: int
     group: int
     extra_groups: list[int]
-    umask: int
 
 
 def postgres_identity() -> Identity:
@@ -47,7 +46,7 @@ def postgres_identity() -> Identity:
         account = pwd.getpwnam("nobody")
     except KeyError:
         raise CannotStart("PostgreSQL can't run as root, and there is no user nobody: start as another user") from None
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": [], "umask": 0o077}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 class Cluster:
@@ -107,9 +106,9 @@ class Cluster:
         """The role and the database of Carillon, unless they are there."""
         url = self._url("postgres", "postgres")
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            if await (await connection.execute("SELECT FROM pg_database WHERE datname = 'carillon'")).fetchone():
+            if await (await connection.execute("SELECT 1 FROM pg_database WHERE datname = 'carillon'")).fetchone():
                 return
-            if not await (await connection.execute("SELECT FROM pg_roles WHERE rolname = 'carillon'")).fetchone():
+            if not await (await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'carillon'")).fetchone():
                 await connection.execute("CREATE ROLE carillon LOGIN CREATEROLE")
             # Whom carillon creates it may also become (SET ROLE carillon_app): since PostgreSQL 16 this is asked for.
             await connection.execute("ALTER ROLE carillon SET createrole_self_grant = 'set, inherit'")
@@ -133,7 +132,9 @@ class Cluster:
         command: list[str | Path] = [binaries / "initdb", "-D", unfinished, "--username=postgres", "--auth=reject"]
         command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         command += [] if self.durable else ["--no-sync"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **self.identity)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd="/", **self.identity, umask=0o077
+        )
         if done.returncode:
             raise CannotStart(f"PostgreSQL could not prepare {self.folder}: {done.stderr.strip().splitlines()[-1]}")
         unfinished.rename(self.folder)
@@ -161,6 +162,14 @@ class Cluster:
         self.socket_folder = Path(tempfile.mkdtemp(prefix="carillon-", dir="/tmp"))
         if self.identity:
             os.chown(self.socket_folder, self.identity["user"], self.identity["group"])
+
+
+def default_data_dir() -> Path:
+    """`.carillon` in the current folder; on root's shelf, if PostgreSQL can't enter that folder (as in /root)."""
+    here = Path.cwd()
+    if first_closed(here, postgres_identity()):
+        return ROOTS_SHELF / "-".join(here.parts[1:])
+    return here / ".carillon"
 
 
 def make_data_dir(data_dir: Path | None) -> Path:

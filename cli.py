@@ -1,0 +1,262 @@
+"""`carillon`: what people type."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import structlog
+import typer
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from database.embedded import CannotStart, default_data_dir
+from settings import Settings, settings
+
+# What only some commands need is imported by them, so that the others answer at once.
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from local_stack import Stack
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .carillon]")] = None,
+    api_port: Port = 8000,
+    temporal_port: Port = 7233,
+    temporal_ui_port: Port = 8233,
+    workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 1,
+) -> None:
+    """Start PostgreSQL, Temporal, workers and the API, and keep them running until Ctrl-C."""
+    from local_stack import Stack
+
+    configure_logging(settings(), quiet=True)
+    stack = Stack(
+        settings(),
+        data_dir or settings().data_dir or default_data_dir(),
+        api_port=api_port,
+        temporal_port=temporal_port,
+        temporal_ui_port=temporal_ui_port,
+        workers=workers,
+    )
+    new_key: list[str] = []
+
+    async def prepared(complete: Settings) -> "Client":
+        client, key = await prepare(complete)
+        new_key.extend([key] if key else [])
+        return client
+
+    asyncio.run(stack.run(prepared, lambda: Console(soft_wrap=True).print(_overview(stack, *new_key))))
+
+
+@app.command()
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve the control API and what recipients touch."""
+    import uvloop
+
+    from local_stack import ensure_free
+
+    configure_logging(settings())
+    ensure_free(port, host)
+    uvloop.run(_serve(settings(), host, port))
+
+
+@app.command()
+def worker() -> None:
+    """Run workflows and activities."""
+    import uvloop
+
+    configure_logging(settings())
+    uvloop.run(_work(settings()))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database and Temporal to what this version needs, and make the first API key."""
+    configure_logging(settings(), quiet=True)
+    _, key = asyncio.run(prepare(settings()))
+    print("The database and Temporal are ready.")
+    if key:
+        print(f"The first owner's API key, shown only now: {key}")
+
+
+async def prepare(complete: Settings) -> "tuple[Client, str | None]":
+    """Migrate the database, tell Temporal what runs are found by, make the first owner's key.
+
+    Returns:
+        a client of Temporal, and the key if it was made up just now.
+    """
+    from temporalio.service import RPCError
+
+    from database.engine import Database
+    from database.keys import ensure_first_owner
+    from database.migrate import migrate
+    from workflows import search_attributes
+
+    url = await reach_postgres(complete)
+    client = await reach_temporal(complete)
+    await asyncio.to_thread(migrate, complete.migration_database_url or url)
+    try:
+        await search_attributes.register(client)
+    except RPCError as error:  # Temporal Cloud wants this done on its own pages.
+        names = ", ".join(search_attributes.SEARCH_ATTRIBUTES)
+        logging.warning("Temporal wants its search attributes (%s: Keyword) registered by hand: %s", names, error)
+    database = Database(url, pool_size=1)
+    try:
+        return client, await ensure_first_owner(database, _revealed(complete.api_key))
+    finally:
+        await database.close()
+
+
+async def reach_postgres(complete: Settings) -> str:
+    """The URL of the database, which answers."""
+    import psycopg
+
+    url = complete.database_url
+    if not url:
+        raise CannotStart("Set CARILLON_DATABASE_URL, or type `carillon up`, which brings its own PostgreSQL")
+    try:
+        await (await psycopg.AsyncConnection.connect(url, connect_timeout=5)).close()
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CannotStart(f"PostgreSQL does not answer (CARILLON_DATABASE_URL): {reason}") from None
+    return url
+
+
+async def reach_temporal(complete: Settings) -> "Client":
+    """A client of the Temporal server, which answers."""
+    from workflows.connection import connect
+
+    address = complete.temporal_address
+    if not address:
+        raise CannotStart("Set CARILLON_TEMPORAL_ADDRESS, or type `carillon up`, which brings its own Temporal")
+    try:
+        return await connect(
+            address,
+            namespace=complete.temporal_namespace,
+            api_key=_revealed(complete.temporal_api_key),
+            tls=complete.temporal_tls,
+        )
+    except RuntimeError:
+        raise CannotStart(f"Temporal does not answer at {address} (CARILLON_TEMPORAL_ADDRESS)") from None
+
+
+async def _serve(complete: Settings, host: str, port: int) -> None:
+    import uvicorn
+
+    from api.app import create_app
+    from database.engine import Database
+
+    url, client = await reach_postgres(complete), await reach_temporal(complete)
+    config = uvicorn.Config(
+        create_app(
+            Database(url, pool_size=complete.database_pool_size),
+            client,
+            public_url=complete.public_url,
+            secret_key=_secret_key(complete),
+        ),
+        host=host,
+        port=port,
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        forwarded_allow_ips=complete.trusted_proxies,
+        timeout_graceful_shutdown=10,
+    )
+    await uvicorn.Server(config).serve()
+
+
+async def _work(complete: Settings) -> None:
+    from worker import run_worker
+
+    await reach_postgres(complete)
+    await reach_temporal(complete)
+    await run_worker(complete)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _secret_key(complete: Settings) -> bytes:
+    if not complete.secret_key:
+        raise CannotStart("Set CARILLON_SECRET_KEY to at least 32 characters, the same for every process")
+    return complete.secret_key.get_secret_value().encode()
+
+
+def _overview(stack: "Stack", new_key: str = "") -> Table:
+    complete = stack.settings
+    known_key = "the one in CARILLON_API_KEY" if complete.api_key else "shown at the first start"
+    relay = urlsplit(complete.smtp_url.get_secret_value())
+    table = Table("", "", title="Carillon is up", title_justify="left", show_header=False)
+    table.columns[1].overflow = "fold"
+    rows = {
+        "API": stack.api_url,
+        "API docs": f"{stack.api_url}/docs",
+        "Temporal UI": stack.temporal_ui_url or f"that of {complete.temporal_address}",
+        "Data directory": str(stack.data_dir),
+        "API key": new_key or known_key,
+        "SMTP": f"{relay.hostname}:{relay.port or 25}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    if new_key:
+        table.caption = "The API key is shown only now: keep it."
+        table.caption_justify = "left"
+    return table
+
+
+def configure_logging(complete: Settings, *, quiet: bool = False) -> None:
+    """Everything that is logged, by us or by a library, goes to stderr in one form."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
+    last: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if complete.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level="WARNING" if quiet else complete.log_level.upper(), force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """The command; what stands in its way is told in one line."""
+    try:
+        app()
+    except CannotStart as error:
+        sys.exit(f"carillon: {error}")
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        wrong = (f"CARILLON_{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
+        sys.exit(f"carillon: {'; '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()
