@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from api import accounts, errors, health, keys
+from api import accounts, errors, health, keys, subscriptions, tracking
 from api.auth import FailedAttempts
 from database.engine import Database
+from marketing.tracking import Tokens
 
 ROUTERS = [accounts.router, keys.router]
 
@@ -24,8 +25,9 @@ def create_app(database: Database, temporal: Client, *, public_url: str, secret_
     """
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        await app.state.hits.close()
         await database.close()
 
     app = FastAPI(
@@ -41,9 +43,13 @@ def create_app(database: Database, temporal: Client, *, public_url: str, secret_
     app.state.temporal = temporal
     app.state.public_url = public_url
     app.state.secret_key = secret_key
+    app.state.tokens = Tokens(secret_key)
+    app.state.hits = tracking.Hits(database)
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)
     app.include_router(health.router)
+    app.include_router(tracking.router)
+    app.include_router(subscriptions.router)
     for router in ROUTERS:
         app.include_router(router, responses=errors.PROBLEMS)
     return app

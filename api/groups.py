@@ -1,0 +1,88 @@
+"""How do thousands of small requests share few transactions? Those that arrive during one are the next one."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+from uuid import UUID
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Full(Exception):
+    """More is waiting than can be stored in good time: try again in a moment."""
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Stores items in groups, one account at a time each, and answers when theirs is stored.
+
+    A lone item is stored at once; no timer makes it wait. Under load, groups grow by themselves.
+
+    Args:
+        store: puts a group on record in one transaction and gives one answer per item.
+        largest: most items in one group.
+        most_waiting: more than this many are refused with `Full`.
+        at_once: groups that are stored at the same time, each of another account.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[UUID, Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        largest: int = 500,
+        most_waiting: int = 10_000,
+        at_once: int = 4,
+    ) -> None:
+        self._store = store
+        self._largest = largest
+        self._most_waiting = most_waiting
+        self._slots = asyncio.Semaphore(at_once)
+        self._waiting: dict[UUID, deque[tuple[Item, asyncio.Future[Answer]]]] = {}
+        self._count = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def add(self, account_id: UUID, item: Item) -> Answer:
+        """Wait until the item is stored.
+
+        Raises:
+            Full: nothing was stored.
+            Exception: whatever `store` raised for the group.
+        """
+        if self._count >= self._most_waiting:
+            raise Full("Too much is waiting to be stored.")
+        self._count += 1
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if account_id in self._waiting:
+            self._waiting[account_id].append((item, answer))
+        else:
+            self._waiting[account_id] = deque([(item, answer)])
+            task = asyncio.create_task(self._work_off(account_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await answer
+
+    async def close(self) -> None:
+        """Store what is waiting."""
+        await asyncio.gather(*self._tasks)
+
+    async def _work_off(self, account_id: UUID) -> None:
+        waiting = self._waiting[account_id]
+        while waiting:
+            async with self._slots:
+                group = [waiting.popleft() for _ in range(min(len(waiting), self._largest))]
+                self._count -= len(group)
+                await self._answer(account_id, group)
+        del self._waiting[account_id]
+
+    async def _answer(self, account_id: UUID, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._store(account_id, [item for item, _ in group])
+        except Exception as error:
+            for _, waiter in group:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
+        for (_, waiter), answer in zip(group, answers, strict=True):
+            if not waiter.done():  # whoever asked may be gone
+                waiter.set_result(answer)

@@ -1,0 +1,94 @@
+"""`/t/o/…` and `/t/c/…`: somebody, or some machine, opened a message or followed a link in it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.groups import Full, GroupCommit
+from api.html import nothing_here, try_again
+from database import tracking
+from database.engine import Database
+from marketing.hits import Hit
+from marketing.machines import Action, sign_in_request
+from marketing.tracking import Tokens
+
+log = structlog.get_logger()
+router = APIRouter()
+
+# A transparent GIF89a of 1 × 1, the form that every mail program draws.
+PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+NEVER_KEPT = {"Cache-Control": "no-store, no-cache, max-age=0, private", "Referrer-Policy": "no-referrer"}
+# A reader waits for a page: a database that is away gets this long before we ask them to try again.
+PATIENCE_SECONDS = 5
+SAFE_IN_LOCATION = ":/%#?=@[]!$&'()*+,;~"
+
+
+class Hits(GroupCommit[Hit, str | None]):
+    """Every opening and click that this process was told of, on its way to the record."""
+
+    def __init__(self, database: Database) -> None:
+        async def store(account_id: UUID, hits: Sequence[Hit]) -> Sequence[str | None]:
+            async with database.transaction(account_id) as tx:
+                return await tracking.store(tx, account_id, hits)
+
+        super().__init__(store)
+
+
+async def opened(request: Request) -> Response:
+    """A transparent pixel, once the opening is on record."""
+    now = datetime.now(UTC)
+    tokens: Tokens = request.app.state.tokens
+    token = tokens.read_open(request.path_params["token"], now)
+    if token is None:
+        return nothing_here()
+    sign = sign_in_request(Action.OPEN, request.method, request.headers)
+    try:
+        found = await _put_on_record(request, token.account_id, Hit(Action.OPEN, token.delivery_id, now, sign))
+    except NotOnRecord:
+        return Response(status_code=503, headers={**NEVER_KEPT, "Retry-After": "3"})
+    return nothing_here() if found is None else Response(PIXEL, headers=NEVER_KEPT, media_type="image/gif")
+
+
+async def clicked(request: Request) -> Response:
+    """On to the stored address, once the click is on record; never to any other."""
+    now = datetime.now(UTC)
+    tokens: Tokens = request.app.state.tokens
+    token = tokens.read_click(request.path_params["token"], now)
+    if token is None:
+        return nothing_here()
+    sign = sign_in_request(Action.CLICK, request.method, request.headers)
+    hit = Hit(Action.CLICK, token.delivery_id, now, sign, token.link, token.url)
+    try:
+        url = await _put_on_record(request, token.account_id, hit)
+    except NotOnRecord:
+        return try_again()
+    if url is None:
+        return nothing_here()
+    return Response(status_code=302, headers={**NEVER_KEPT, "Location": quote(url, safe=SAFE_IN_LOCATION)})
+
+
+# Plain routes: they are for mail programs and browsers, not for the OpenAPI page, and FastAPI's own cost more per hit.
+router.add_route("/t/o/{token:path}", opened, methods=["GET", "HEAD"])
+router.add_route("/t/c/{token:path}", clicked, methods=["GET", "HEAD"])
+
+
+class NotOnRecord(Exception):
+    """The hit could not be stored in good time."""
+
+
+async def _put_on_record(request: Request, account_id: UUID, hit: Hit) -> str | None:
+    hits: Hits = request.app.state.hits
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await hits.add(account_id, hit)
+    except (TimeoutError, Full, SQLAlchemyError) as error:
+        log.warning("hit not stored", action=hit.action, delivery_id=str(hit.delivery_id), error=type(error).__name__)
+        raise NotOnRecord from error
