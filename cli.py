@@ -179,6 +179,7 @@ async def _serve(complete: Settings, host: str, port: int) -> None:
 async def _work(complete: Settings) -> None:
     from worker import run_worker
 
+    _secret_key(complete)
     await reach_postgres(complete)
     await reach_temporal(complete)
     await run_worker(complete)

@@ -45,7 +45,8 @@ LONGEST_PAUSE_SECONDS = 10.0
 WATCHDOG = """
 read -r _ && exit
 kill -TERM "$1"
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 "$1" || exit; sleep 1; done
+waited=0
+while [ $waited -lt 45 ]; do kill -0 "$1" || exit; sleep 1; waited=$((waited + 1)); done
 kill -KILL "$1"
 """
 
@@ -57,7 +58,7 @@ class Program:
     name: str
     log: Path
     stop_signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGKILL)
-    patience_seconds: float = 30.0
+    patience_seconds: float = 40.0  # A worker takes up to 30 s to finish what it has in hand.
     kept_open: Sequence[int] = ()
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
     watchdog: asyncio.subprocess.Process | None = field(default=None, init=False)
