@@ -81,6 +81,7 @@ class Sink:
         self.host = host
         self.port = port
         self.policy = policy
+        self.pipelining = True
         self.count = 0
         self.connections = 0  # ever opened
         self.received: deque[Received] = deque(maxlen=keep)
@@ -145,7 +146,7 @@ class Sink:
     ) -> list[str]:
         """aiosmtpd asks what to add to its answer."""
         session.host_name = hostname
-        return [responses[0], "250-PIPELINING", *responses[1:]]
+        return [responses[0], *(["250-PIPELINING"] if self.pipelining else []), *responses[1:]]
 
 
 class _Conversation(SMTP):

@@ -130,26 +130,26 @@ class _Relay:
         self._hostname = hostname or socket.gethostname()
 
     async def connect(self) -> Exchange:
-        client = aiosmtplib.SMTP(
-            hostname=self._host,
-            port=self._port,
-            username=self._user,
-            password=self._password,
-            use_tls=self._use_tls,
-            start_tls=self._start_tls,
-            tls_context=self._tls,
-            local_hostname=self._hostname,
-            timeout=self._timeout,
-        )
+        client = aiosmtplib.SMTP(timeout=self._timeout)
         try:
             # The steps have time limits of their own, but a server that takes its time at each must not get their sum.
             async with asyncio.timeout(self._timeout):
-                await client.connect()
+                await client.connect(
+                    hostname=self._host,
+                    port=self._port,
+                    username=self._user,
+                    password=self._password,
+                    use_tls=self._use_tls,
+                    start_tls=self._start_tls,
+                    tls_context=self._tls,
+                    local_hostname=self._hostname,
+                )
                 if client.is_ehlo_or_helo_needed:
                     await client.ehlo()
-        except (aiosmtplib.SMTPException, OSError) as error:
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:  # ValueError: a host name that can't be one
             client.close()
-            raise Unavailable(one_line(f"{self._host}:{self._port}: {error or 'no answer in time'}")) from error
+            why = one_line(str(error)) or f"not connected within {self._timeout:g} s"
+            raise Unavailable(f"{self._host}:{self._port}: {why}") from error
         except BaseException:
             client.close()
             raise

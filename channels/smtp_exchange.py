@@ -8,6 +8,7 @@ from typing import NamedTuple
 from channels.mime import Letter, one_line
 
 _LONGEST_REPLY = 64 * 1024  # bytes; a server that never stops talking must not fill our memory
+_GOODBYE = 3.0  # seconds; nothing depends on the answer to QUIT
 
 
 class Step(StrEnum):
@@ -110,9 +111,10 @@ class Exchange(asyncio.Protocol):
     async def quit(self) -> None:
         """Say goodbye, and hang up whatever the answer is."""
         try:
+            self._timeout = min(self._timeout, _GOODBYE)
             await self._ask((Step.QUIT,), b"QUIT\r\n")
         except Broken:
-            return
+            pass
         finally:
             self._lost = self._lost or "closed"
             self._transport.close()
@@ -194,11 +196,12 @@ class Exchange(asyncio.Protocol):
             if line[3:4] != b"-":
                 self._replies.append(Reply(int(line[:3]), tuple(self._lines)))
                 self._lines = []
-        if len(self._buffer) + sum(map(len, self._lines)) > _LONGEST_REPLY or len(self._replies) > self._wanted:
+        answered = len(self._replies) >= self._wanted or bool(self._replies and self._replies[-1].code == 421)
+        unasked = len(self._buffer) + sum(map(len, self._lines))
+        if len(self._replies) > self._wanted or unasked > (0 if answered else _LONGEST_REPLY):
+            del self._replies[self._wanted :]  # what was asked for still counts
             self.abort("the server said more than it was asked")
-        elif self._replies and (len(self._replies) == self._wanted or self._replies[-1].code == 421):
-            if self._buffer or self._lines:
-                self.abort("the server said more than it was asked")
+        elif answered:
             self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
