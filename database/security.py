@@ -16,9 +16,10 @@ CREATE FUNCTION find_api_key(hash bytea) RETURNS TABLE (key_id uuid, account_id 
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
     AS $$ SELECT id, k.account_id, k.role FROM api_keys k WHERE secret_hash = hash AND revoked_at IS NULL $$;
 
-CREATE FUNCTION open_campaigns() RETURNS TABLE (account_id uuid, campaign_id uuid)
+CREATE FUNCTION open_campaigns() RETURNS TABLE (account_id uuid, campaign_id uuid, state text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
-    AS $$ SELECT campaigns.account_id, id FROM campaigns WHERE state IN ('scheduled', 'running', 'paused') $$;
+    AS $$ SELECT campaigns.account_id, id, campaigns.state FROM campaigns
+          WHERE finished_at IS NULL AND launched_at IS NOT NULL $$;
 """
 
 

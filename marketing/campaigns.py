@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from marketing.accounts import Timezone
-from marketing.content import EmailContent
+from marketing.content import EmailContent, Prepared
 
 
 class CampaignState(StrEnum):
@@ -37,7 +37,7 @@ class Move(StrEnum):
 
 _ALLOWED: dict[CampaignState, frozenset[Move]] = {
     CampaignState.DRAFT: frozenset({Move.EDIT, Move.DELETE, Move.LAUNCH}),
-    CampaignState.SCHEDULED: frozenset({Move.PAUSE, Move.CANCEL}),
+    CampaignState.SCHEDULED: frozenset({Move.CANCEL}),
     CampaignState.RUNNING: frozenset({Move.PAUSE, Move.CANCEL}),
     CampaignState.PAUSED: frozenset({Move.RESUME, Move.CANCEL}),
     CampaignState.COMPLETED: frozenset({Move.DELETE}),
@@ -61,6 +61,10 @@ def check_move(move: Move, state: CampaignState) -> None:
     """Raise WrongMove unless a campaign in this state allows the move."""
     if move not in _ALLOWED[state]:
         raise WrongMove(move, state)
+
+
+def states_that_allow(move: Move) -> list[CampaignState]:
+    return [state for state, moves in _ALLOWED.items() if move in moves]
 
 
 # -- the audience ----------------------------------------------------------------------------------------------------
@@ -213,6 +217,17 @@ class CampaignDefinition(BaseModel):
     budget: Budget | None = None
 
 
+class EmailPlan(BaseModel):
+    """The e-mail as it is sent: prepared content, and from whom."""
+
+    prepared: Prepared
+    from_name: str
+    from_email: str
+    reply_to: str | None
+    account: dict[str, str]  # what `{{ account.* }}` says
+    campaign: dict[str, str]  # what `{{ campaign.* }}` says
+
+
 class CampaignPlan(BaseModel):
     """What was frozen at launch: all that a delivery needs, whatever is edited later."""
 
@@ -223,4 +238,4 @@ class CampaignPlan(BaseModel):
     max_messages: int | None
     audience: Audience
     schedule: Schedule | None
-    email: dict[str, Any]  # marketing.content.Prepared, with the sender
+    email: EmailPlan

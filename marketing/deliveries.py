@@ -1,6 +1,7 @@
 """What can become of a delivery, and how many went wrong lately?"""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -38,6 +39,22 @@ class FailReason(StrEnum):
     EXPIRED = "expired"  # the provider said later (4xx) until we gave up
     RENDER = "render"  # the template failed for this contact
     UNSENDABLE = "unsendable"  # no valid message can be made, such as an address that this relay can't carry
+
+
+class UncertainReason(StrEnum):
+    """Why nobody can know whether a message arrived (RFC 1047)."""
+
+    CONNECTION_LOST = "connection_lost"  # after the message was handed over and before the answer
+    WORKER_LOST = "worker_lost"  # the worker ended between taking the message and recording what became of it
+
+
+# The provider said "later" this many times: 1, 4, 16, 64 minutes, then every 4 hours, about 72 hours in all.
+MOST_ATTEMPTS = 21
+
+
+def retry_delay(attempts: int) -> timedelta:
+    """How long to wait after this many attempts that the provider put off (1 or more)."""
+    return min(timedelta(minutes=4 ** min(attempts - 1, 5)), timedelta(hours=4))
 
 
 @dataclass

@@ -11,11 +11,15 @@ from fastapi import FastAPI
 from temporalio.client import Client
 
 from api.app import create_app
+from channels.sink import Sink
+from channels.smtp import SmtpChannel
 from database import accounts, keys
 from database.engine import Connection, Database
 from database.migrate import migrate
 from local_stack import EmbeddedPostgres, EmbeddedTemporal
 from marketing.accounts import AccountSettings, Role
+from marketing.tracking import RecipientLinks, Tokens
+from worker import working
 from workflows.connection import connect
 
 SECRET_KEY = b"a secret key of the tests, 32 bytes or more"
@@ -116,3 +120,20 @@ async def stranger(app: FastAPI, other_account: TestAccount) -> AsyncIterator[ht
     """The control API, asked by somebody else's owner."""
     async with client_for(app, other_account.key) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def sink() -> AsyncIterator[Sink]:
+    """A real SMTP server, shared: tell tests apart by their recipients."""
+    async with Sink(keep=1_000_000) as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+async def worker(temporal: Client, database: Database, sink: Sink) -> AsyncIterator[None]:
+    """A worker on every task queue, sending to `sink`."""
+    email = SmtpChannel(sink.url, connections=10)
+    links = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
+    async with working(temporal, database, {"email": email}, links):
+        yield
+    await email.close()

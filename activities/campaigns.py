@@ -1,0 +1,100 @@
+"""What a campaign's workflow does besides sending: freeze the audience, keep the state, close the books."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.inputs import (
+    CampaignRef,
+    FreezeInput,
+    Frozen,
+    SkipRestInput,
+    StateAnswer,
+    StateChange,
+    Totals,
+    WaveOfShards,
+)
+from database import accounts, campaigns, counters, deliveries
+from database.eligibility import Rules
+from database.engine import Connection, Database
+from marketing.campaigns import CampaignState
+
+SKIPPED_AT_ONCE = 5000
+
+
+@dataclass
+class Campaigns:
+    database: Database
+
+    @activity.defn
+    async def freeze_audience(self, input: FreezeInput) -> Frozen:
+        """Plan one delivery per contact of the audience, in one transaction; a second call finds it done."""
+        async with self.database.transaction(input.account_id) as tx:
+            plan = await campaigns.load_plan(tx, input.campaign_id)
+            account = await accounts.read(tx, input.account_id)
+            if await campaigns.mark_started(tx, input.campaign_id):
+                planned = await deliveries.freeze_audience(
+                    tx,
+                    input.campaign_id,
+                    plan,
+                    now=input.now,
+                    default_timezone=account.default_timezone,
+                    shard_size=input.shard_size,
+                )
+                await counters.add(
+                    tx, input.account_id, input.campaign_id, {"planned": planned}, now=input.now, channel="email"
+                )
+                await campaigns.log(
+                    tx, input.account_id, input.campaign_id, "campaign.audience_frozen", planned=str(planned)
+                )
+            waves = await deliveries.waves(tx, input.campaign_id)
+            totals = await read_totals(tx, input.campaign_id)
+        return Frozen(
+            planned=totals.planned,
+            waves=[WaveOfShards(due=wave.due, first=wave.first, last=wave.last) for wave in waves],
+        )
+
+    @activity.defn
+    async def change_state(self, input: StateChange) -> StateAnswer:
+        """Give the campaign a state if it may have it; answer what it has now."""
+        wanted = CampaignState(input.state)
+        async with self.database.transaction(input.account_id) as tx:
+            await campaigns.change_state(tx, input.account_id, input.campaign_id, wanted, input.reason)
+            state, reason = await campaigns.state_of(tx, input.campaign_id)
+            if input.final:
+                await campaigns.mark_finished(tx, input.campaign_id)
+        return StateAnswer(state=state, reason=reason)
+
+    @activity.defn
+    async def read_state(self, input: CampaignRef) -> StateAnswer:
+        async with self.database.transaction(input.account_id) as tx:
+            state, reason = await campaigns.state_of(tx, input.campaign_id)
+        return StateAnswer(state=state, reason=reason)
+
+    @activity.defn
+    async def skip_rest(self, input: SkipRestInput) -> Totals:
+        """Skip everything that a cancelled campaign has not sent, a few thousand at a time."""
+        while True:
+            async with self.database.transaction(input.account_id) as tx:
+                rules = await email_rules(tx, input.account_id, None, input.now)
+                skipped = await deliveries.skip_rest(tx, input.campaign_id, limit=SKIPPED_AT_ONCE, rules=rules)
+                if not skipped:
+                    return await read_totals(tx, input.campaign_id)
+            activity.heartbeat(skipped)
+
+
+async def email_rules(tx: Connection, account_id: UUID, topic: str | None, now: datetime) -> Rules:
+    """The rules that hold for a campaign's e-mails at this moment, with the account as it is now."""
+    return Rules(channel="email", topic=topic, account=await accounts.read(tx, account_id), now=now)
+
+
+async def read_totals(tx: Connection, campaign_id: UUID) -> Totals:
+    """The campaign's figures, from its counters."""
+    totals = Totals()
+    for counted in await counters.read(tx, campaign_id):
+        name = counted.name.partition(":")[0]
+        if name in Totals.model_fields:
+            setattr(totals, name, getattr(totals, name) + counted.n)
+    return totals

@@ -1,0 +1,285 @@
+"""Lease a set, render it, send it, record what became of it; and the next, until the shard has no more due."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from time import monotonic
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio import activity
+
+from activities.campaigns import email_rules, read_totals
+from activities.inputs import Delivered, DeliverInput
+from channels.base import Channel, Deferred, Message, Rejected, Sender, Unavailable, Uncertain
+from database import campaigns, deliveries
+from database.deliveries import Lease, Leased, Outcome
+from database.eligibility import Rules
+from database.engine import Database
+from marketing.campaigns import CampaignPlan, CampaignState
+from marketing.contacts import template_view
+from marketing.deliveries import MOST_ATTEMPTS, FailReason, UncertainReason, retry_delay
+from marketing.rendering import Renderer, RenderError
+from marketing.tracking import RecipientLinks, feedback_id, list_headers
+
+log = structlog.get_logger()
+
+_HEARTBEAT_SECONDS = 2.0
+_MARGIN_SECONDS = 5.0  # nothing is begun so shortly before the lease ends
+_MOST_PLANS = 100  # kept compiled per process
+
+
+@dataclass
+class Mailing:
+    """A campaign made ready for sending: its plan, and its templates compiled."""
+
+    plan: CampaignPlan
+    renderer: Renderer
+    sender: Sender
+
+
+@dataclass
+class Deliveries:
+    """
+    Args:
+        set_size: messages leased at once.
+        lanes: sets under way at once in one `deliver`, so that leasing and recording overlap with sending.
+        lease_seconds: how long a set is ours. The shorter, the sooner a killed worker's messages are settled.
+    """
+
+    database: Database
+    channels: Mapping[str, Channel]
+    links: RecipientLinks
+    set_size: int = 50
+    lanes: int = 2
+    lease_seconds: float = 60.0
+    mailings: OrderedDict[UUID, Mailing] = field(default_factory=OrderedDict)
+
+    @activity.defn
+    async def deliver(self, input: DeliverInput) -> Delivered:
+        """Everything of one shard that is due.
+
+        A worker that is asked to stop finishes its sets and leaves the rest to the next.
+        """
+        delivery = _Delivery(self, input, await self.mailing(input.account_id, input.campaign_id))
+        helpers = [asyncio.create_task(delivery.beat()), asyncio.create_task(delivery.watch_for_shutdown())]
+        work = asyncio.create_task(delivery.run())
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            delivery.stopping = True
+            await work  # what is in flight is finished and recorded
+            raise
+        finally:
+            for helper in helpers:
+                helper.cancel()
+
+    async def mailing(self, account_id: UUID, campaign_id: UUID) -> Mailing:
+        """The campaign's plan, which never changes after the launch."""
+        if campaign_id not in self.mailings:
+            async with self.database.transaction(account_id) as tx:
+                plan = await campaigns.load_plan(tx, campaign_id)
+            sender = Sender(plan.email.from_name, plan.email.from_email)
+            self.mailings[campaign_id] = Mailing(plan, Renderer(plan.email.prepared), sender)
+            if len(self.mailings) > _MOST_PLANS:
+                self.mailings.popitem(last=False)
+        self.mailings.move_to_end(campaign_id)
+        return self.mailings[campaign_id]
+
+
+class _Delivery:
+    """One run of `deliver`."""
+
+    def __init__(self, our: Deliveries, input: DeliverInput, mailing: Mailing) -> None:
+        self.our = our
+        self.input = input
+        self.mailing = mailing
+        self.channel = our.channels["email"]
+        self.began = monotonic()
+        self.stopping = False
+        self.halted = False  # the campaign is not running (any more)
+        self.unavailable = False
+
+    def now(self) -> datetime:
+        """The campaign's clock, which a rehearsal may have set: what the workflow said, and what has passed since."""
+        return self.input.now + timedelta(seconds=monotonic() - self.began)
+
+    async def run(self) -> Delivered:
+        await self.settle_lost()
+        results = await asyncio.gather(*(self.lane() for _ in range(self.our.lanes)), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        async with self.our.database.transaction(self.input.account_id) as tx:
+            totals = await read_totals(tx, self.input.campaign_id)
+            due, lease_ends_in = await deliveries.next_due(tx, self.input.campaign_id, self.input.shard)
+        if lease_ends_in is not None:
+            ends = self.now() + timedelta(seconds=max(lease_ends_in, 0) + 0.1)
+            due = min(due, ends) if due else ends
+        return Delivered(totals=totals, next_due=due, stopped=self.halted, unavailable=self.unavailable)
+
+    async def beat(self) -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+    async def watch_for_shutdown(self) -> None:
+        await activity.wait_for_worker_shutdown()
+        self.stopping = True
+
+    async def settle_lost(self) -> None:
+        """Say what became of the messages that a lost worker had taken."""
+        async with self.our.database.transaction(self.input.account_id) as tx:
+            rules = await email_rules(tx, self.input.account_id, self.mailing.plan.topic, self.now())
+            lost = await deliveries.settle_lost(
+                tx,
+                self.input.campaign_id,
+                self.input.shard,
+                resend=self.mailing.plan.on_uncertain == "resend",
+                rules=rules,
+            )
+        if lost:
+            log.warning("settled messages of a lost worker", campaign_id=str(self.input.campaign_id), messages=lost)
+
+    async def lane(self) -> None:
+        """Set after set, until nothing is due, or we are asked to stop."""
+        while not (self.stopping or self.halted or self.unavailable):
+            token = uuid4()
+            deadline = monotonic() + self.our.lease_seconds - _MARGIN_SECONDS
+            try:
+                leased, rules = await self.lease(token)
+            except SQLAlchemyError:
+                # The lease may have been written although we got no answer; nothing of it was sent.
+                await self.insist(partial(self.release, token))
+                raise
+            if leased.wait is not None:
+                await asyncio.sleep(min(leased.wait, 1.0))
+                continue
+            if leased.messages:
+                outcomes = await self.send_all(leased, deadline)
+                await self.insist(partial(self.record, token, outcomes, rules))
+            elif not leased.touched:
+                return
+
+    async def lease(self, token: UUID) -> tuple[Lease, Rules]:
+        async with self.our.database.transaction(self.input.account_id) as tx:
+            rules = await email_rules(tx, self.input.account_id, self.mailing.plan.topic, self.now())
+            state, _ = await campaigns.state_of(tx, self.input.campaign_id)
+            if state is not CampaignState.RUNNING:
+                self.halted = True
+                return Lease(), rules
+            leased = await deliveries.lease(
+                tx,
+                self.input.campaign_id,
+                self.input.shard,
+                self.mailing.plan,
+                rules,
+                token=token,
+                seconds=self.our.lease_seconds,
+                limit=self.our.set_size,
+            )
+        return leased, rules
+
+    async def release(self, token: UUID) -> None:
+        async with self.our.database.transaction(self.input.account_id) as tx:
+            await deliveries.release(tx, self.input.campaign_id, self.input.shard, token)
+
+    async def record(self, token: UUID, outcomes: list[Outcome], rules: Rules) -> None:
+        async with self.our.database.transaction(self.input.account_id) as tx:
+            await deliveries.record(tx, self.input.campaign_id, token, outcomes, rules=rules)
+
+    async def insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write what must not be lost, through a restart of the database: what was sent can't be unsent."""
+        pause, give_up = 0.1, monotonic() + 600
+        while True:
+            try:
+                await write()
+                return
+            except SQLAlchemyError as error:
+                if monotonic() > give_up:
+                    raise
+                log.warning("the database does not take the outcome of a set yet", error=type(error).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    # -- one set -----------------------------------------------------------------------------------------------------
+
+    async def send_all(self, leased: Lease, deadline: float) -> list[Outcome]:
+        rate = self.mailing.plan.rate_limit_per_second
+        first_slot = monotonic() + leased.starts_in
+        outcomes = await asyncio.gather(
+            *(
+                self.send(message, deadline, first_slot + number / rate if rate else 0.0)
+                for number, message in enumerate(leased.messages)
+            )
+        )
+        if all(outcome.state == "planned" and not outcome.attempt for outcome in outcomes):
+            self.unavailable = True
+        return outcomes
+
+    async def send(self, leased: Leased, deadline: float, slot: float) -> Outcome:
+        """One message, and truthfully what became of it."""
+        try:
+            message = self.render(leased)
+        except RenderError as error:
+            return Outcome(leased.id, "failed", FailReason.RENDER, str(error))
+        if slot > monotonic():
+            await asyncio.sleep(slot - monotonic())
+        if monotonic() > deadline:  # asleep for too long: somebody else may have the lease by now
+            return Outcome(leased.id, "planned", attempt=False)
+        try:
+            async with asyncio.timeout(deadline + _MARGIN_SECONDS - monotonic()):
+                receipt = await self.channel.send(message)
+        except Rejected as refusal:
+            dead = message.to if refusal.suppress else None
+            return Outcome(leased.id, "failed", FailReason.REJECTED, refusal.reply, suppress=dead)
+        except Deferred as refusal:
+            if leased.attempts + 1 >= MOST_ATTEMPTS:
+                return Outcome(leased.id, "failed", FailReason.EXPIRED, refusal.reply)
+            return Outcome(leased.id, "planned", reply=refusal.reply, delay=retry_delay(leased.attempts + 1))
+        except Unavailable as absence:
+            delay = timedelta(seconds=min(absence.retry_after or 1.0, 3600.0))
+            return Outcome(leased.id, "planned", reply=absence.reply, delay=delay, attempt=False)
+        except (Uncertain, TimeoutError) as doubt:
+            why = str(doubt) or "The lease ended before the provider answered."
+            if self.mailing.plan.on_uncertain == "resend":
+                return Outcome(leased.id, "planned", reply=why)
+            return Outcome(leased.id, "uncertain", UncertainReason.CONNECTION_LOST, why)
+        return Outcome(leased.id, "sent", reply=receipt.reply)
+
+    def render(self, leased: Leased) -> Message:
+        account_id, links, mailing = self.input.account_id, self.our.links, self.mailing
+        targets = mailing.plan.email.prepared.links
+        contact_id = leased.contact["id"]
+        unsubscribe = links.unsubscribe(account_id, contact_id, leased.id)
+        rendered = mailing.renderer.render(
+            template_view(leased.contact),
+            account=mailing.plan.email.account,
+            campaign=mailing.plan.email.campaign,
+            links=lambda number, url: (
+                links.click(account_id, leased.id, number)
+                if url == targets[number]
+                else links.click_to(account_id, leased.id, number, url)  # written for this contact alone
+            ),
+            now=self.now(),
+            unsubscribe_url=unsubscribe,
+            preferences_url=links.preferences(account_id, contact_id, leased.id),
+            open_pixel_url=links.pixel(account_id, leased.id),
+        )
+        return Message(
+            delivery_id=leased.id,
+            to=leased.contact["email"],
+            sender=mailing.sender,
+            reply_to=mailing.plan.email.reply_to,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            headers={
+                **list_headers(unsubscribe),
+                "Feedback-ID": feedback_id(account_id, self.input.campaign_id, "broadcast"),
+            },
+        )

@@ -1,0 +1,109 @@
+"""What activities are handed, and what they answer: ids and numbers, never people."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+
+class Totals(BaseModel):
+    """A reading of a campaign's counters; `planned` less the rest is what is still to come."""
+
+    planned: int = 0
+    sent: int = 0
+    skipped: int = 0
+    failed: int = 0
+    uncertain: int = 0
+
+    @property
+    def pending(self) -> int:
+        return self.planned - self.sent - self.skipped - self.failed - self.uncertain
+
+    def or_newer(self, other: "Totals") -> "Totals":
+        """The later of two readings: messages are only ever finished, so the one with less pending."""
+        return other if other.pending <= self.pending or not self.planned else self
+
+
+class WaveOfShards(BaseModel):
+    """Shards `first` to `last`, all due from `due` on."""
+
+    due: datetime
+    first: int
+    last: int
+
+
+class CampaignRef(BaseModel):
+    account_id: UUID
+    campaign_id: UUID
+
+
+class FreezeInput(CampaignRef):
+    now: datetime
+    shard_size: int
+
+
+class Frozen(BaseModel):
+    planned: int
+    waves: list[WaveOfShards]
+
+
+class StateChange(CampaignRef):
+    state: Literal["running", "paused", "cancelled", "completed", "failed"]
+    reason: str = ""
+    final: bool = False  # the workflow ends with this
+
+
+class StateAnswer(BaseModel):
+    """The state that the campaign has now, whoever gave it."""
+
+    state: str
+    reason: str = ""
+
+
+class DeliverInput(CampaignRef):
+    shard: int
+    now: datetime  # the campaign's clock
+
+
+class Delivered(BaseModel):
+    """How a campaign stands after one `deliver`, and what that left in its shard."""
+
+    totals: Totals
+    next_due: datetime | None = None  # None: the shard is finished
+    stopped: bool = False  # the campaign is not running (any more)
+    unavailable: bool = False  # the provider can't be reached
+
+
+class SkipRestInput(CampaignRef):
+    now: datetime
+
+
+class UnattendedCampaign(CampaignRef):
+    name: str
+    starts_at: datetime | None
+
+
+class Unattended(BaseModel):
+    """What the sweep found."""
+
+    never_started: list[UnattendedCampaign] = []
+    not_told: list[UUID] = []  # cancelled in the database, still at work
+
+
+class TestSend(CampaignRef):
+    """Send a campaign's message to these addresses, as a test, rendered for one contact."""
+
+    __test__ = False
+
+    plan_json: str  # a draft has no frozen plan yet
+    contact_id: UUID | None
+    addresses: list[str]
+
+
+class TestSent(BaseModel):
+    """What became of each test message: 'sent', or why not."""
+
+    __test__ = False
+
+    results: dict[str, str]

@@ -1,0 +1,246 @@
+"""Campaigns: drafted, launched, moved through their life, and looked up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, insert, select, text, update
+
+from database.engine import Connection, Database
+from database.schema import campaign_meters, campaigns, events, links
+from marketing.campaigns import CampaignDefinition, CampaignPlan, CampaignState
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign with what has become of it."""
+
+    id: UUID
+    name: str
+    kind: str
+    channels: list[str]
+    state: CampaignState
+    state_reason: str
+    definition: CampaignDefinition
+    created_at: datetime
+    updated_at: datetime
+    launched_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+_READABLE = (
+    campaigns.c.id,
+    campaigns.c.name,
+    campaigns.c.kind,
+    campaigns.c.channels,
+    campaigns.c.state,
+    campaigns.c.state_reason,
+    campaigns.c.definition,
+    campaigns.c.created_at,
+    campaigns.c.updated_at,
+    campaigns.c.launched_at,
+    campaigns.c.started_at,
+    campaigns.c.finished_at,
+)
+
+
+def _campaign(row: Any) -> Campaign:
+    values = dict(row)
+    values["state"] = CampaignState(values["state"])
+    values["definition"] = CampaignDefinition.model_validate(values["definition"])
+    return Campaign(**values)
+
+
+# -- drafts ----------------------------------------------------------------------------------------------------------
+
+
+def _columns(definition: CampaignDefinition) -> dict[str, Any]:
+    return {
+        "name": definition.name,
+        "kind": definition.kind,
+        "channels": list(definition.channels),
+        "definition": definition.model_dump(mode="json", exclude_none=True),
+    }
+
+
+async def create(tx: Connection, account_id: UUID, definition: CampaignDefinition) -> Campaign:
+    statement = insert(campaigns).values(account_id=account_id, **_columns(definition)).returning(*_READABLE)
+    return _campaign((await tx.execute(statement)).mappings().one())
+
+
+async def replace_draft(tx: Connection, campaign_id: UUID, definition: CampaignDefinition) -> Campaign | None:
+    """None if it is no draft (any more)."""
+    statement = (
+        update(campaigns)
+        .where(
+            campaigns.c.id == campaign_id, campaigns.c.state == CampaignState.DRAFT, campaigns.c.deleted_at.is_(None)
+        )
+        .values(**_columns(definition), updated_at=func.now())
+        .returning(*_READABLE)
+    )
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    return _campaign(row) if row else None
+
+
+async def delete(tx: Connection, campaign_id: UUID, states: Sequence[CampaignState]) -> bool:
+    """Hide a campaign that is in one of these states; its ledger stays."""
+    statement = update(campaigns).where(
+        campaigns.c.id == campaign_id, campaigns.c.state.in_(states), campaigns.c.deleted_at.is_(None)
+    )
+    return (await tx.execute(statement.values(deleted_at=func.now()))).rowcount == 1
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+def _living() -> Select[Any]:
+    return select(*_READABLE).where(campaigns.c.deleted_at.is_(None))
+
+
+async def read(tx: Connection, campaign_id: UUID) -> Campaign | None:
+    row = (await tx.execute(_living().where(campaigns.c.id == campaign_id))).mappings().one_or_none()
+    return _campaign(row) if row else None
+
+
+@dataclass(frozen=True)
+class CampaignFilter:
+    """Which campaigns a list shows; what is None does not filter."""
+
+    state: CampaignState | None = None
+    kind: str | None = None
+    channel: str | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    search: str | None = None
+
+
+async def page(tx: Connection, wanted: CampaignFilter, *, after: UUID | None, limit: int) -> list[Campaign]:
+    """Newest first."""
+    query = _living().order_by(campaigns.c.id.desc()).limit(limit)
+    if after:
+        query = query.where(campaigns.c.id < after)
+    if wanted.state:
+        query = query.where(campaigns.c.state == wanted.state)
+    if wanted.kind:
+        query = query.where(campaigns.c.kind == wanted.kind)
+    if wanted.channel:
+        query = query.where(campaigns.c.channels.any(wanted.channel))
+    if wanted.created_from:
+        query = query.where(campaigns.c.created_at >= wanted.created_from)
+    if wanted.created_to:
+        query = query.where(campaigns.c.created_at < wanted.created_to)
+    if wanted.search:
+        query = query.where(campaigns.c.name.icontains(wanted.search, autoescape=True))
+    return [_campaign(row) for row in (await tx.execute(query)).mappings()]
+
+
+# -- life ------------------------------------------------------------------------------------------------------------
+
+
+async def launch(
+    tx: Connection,
+    account_id: UUID,
+    campaign_id: UUID,
+    plan: CampaignPlan,
+    targets: Sequence[str],
+    state: CampaignState,
+) -> bool:
+    """Freeze the plan and its links and leave the draft behind; False if somebody else did before."""
+    statement = (
+        update(campaigns)
+        .where(
+            campaigns.c.id == campaign_id, campaigns.c.state == CampaignState.DRAFT, campaigns.c.deleted_at.is_(None)
+        )
+        .values(plan=plan.model_dump(mode="json"), state=state, launched_at=func.now(), updated_at=func.now())
+    )
+    if (await tx.execute(statement)).rowcount == 0:
+        return False
+    await tx.execute(insert(campaign_meters).values(account_id=account_id, campaign_id=campaign_id))
+    if targets:
+        numbered = [
+            {"account_id": account_id, "campaign_id": campaign_id, "number": number, "url": url}
+            for number, url in enumerate(targets)
+        ]
+        await tx.execute(insert(links), numbered)
+    await log(tx, account_id, campaign_id, "campaign.launched", state=state)
+    return True
+
+
+async def load_plan(tx: Connection, campaign_id: UUID) -> CampaignPlan:
+    """What was frozen at launch."""
+    query = select(campaigns.c.plan).where(campaigns.c.id == campaign_id)
+    return CampaignPlan.model_validate((await tx.execute(query)).scalar_one())
+
+
+async def state_of(tx: Connection, campaign_id: UUID) -> tuple[CampaignState, str]:
+    """The state and the reason for it."""
+    query = select(campaigns.c.state, campaigns.c.state_reason).where(campaigns.c.id == campaign_id)
+    row = (await tx.execute(query)).one()
+    return CampaignState(row.state), row.state_reason
+
+
+_MAY_BECOME: dict[CampaignState, tuple[CampaignState, ...]] = {
+    CampaignState.RUNNING: (CampaignState.SCHEDULED, CampaignState.PAUSED),
+    CampaignState.PAUSED: (CampaignState.RUNNING,),
+    CampaignState.CANCELLED: (CampaignState.SCHEDULED, CampaignState.RUNNING, CampaignState.PAUSED),
+    CampaignState.COMPLETED: (CampaignState.RUNNING,),
+    CampaignState.FAILED: (CampaignState.SCHEDULED, CampaignState.RUNNING, CampaignState.PAUSED),
+}
+
+
+async def change_state(
+    tx: Connection, account_id: UUID, campaign_id: UUID, state: CampaignState, reason: str = ""
+) -> tuple[CampaignState, bool]:
+    """Move a campaign if its state allows it.
+
+    Returns:
+        the state that it now has, and whether this call changed it. Asked twice, the second time changes nothing.
+    """
+    statement = (
+        update(campaigns)
+        .where(campaigns.c.id == campaign_id, campaigns.c.state.in_(_MAY_BECOME[state]))
+        .values(state=state, state_reason=reason, updated_at=func.now())
+    )
+    changed = (await tx.execute(statement)).rowcount == 1
+    if changed:
+        await log(tx, account_id, campaign_id, f"campaign.{state}", reason=reason)
+    return (await state_of(tx, campaign_id))[0], changed
+
+
+async def mark_started(tx: Connection, campaign_id: UUID) -> bool:
+    """False if the audience was frozen before."""
+    statement = update(campaigns).where(campaigns.c.id == campaign_id, campaigns.c.started_at.is_(None))
+    return (await tx.execute(statement.values(started_at=func.now()))).rowcount == 1
+
+
+async def mark_finished(tx: Connection, campaign_id: UUID) -> None:
+    statement = update(campaigns).where(campaigns.c.id == campaign_id, campaigns.c.finished_at.is_(None))
+    await tx.execute(statement.values(finished_at=func.now()))
+
+
+@dataclass(frozen=True)
+class OpenCampaign:
+    """A campaign whose workflow must be alive."""
+
+    account_id: UUID
+    campaign_id: UUID
+    state: CampaignState
+
+
+async def open_campaigns(database: Database) -> list[OpenCampaign]:
+    """All campaigns of all accounts that are not finished; their workflows are looked after by the sweep."""
+    async with database.transaction(None) as tx:
+        rows = await tx.execute(text("SELECT account_id, campaign_id, state FROM open_campaigns()"))
+        return [OpenCampaign(row.account_id, row.campaign_id, CampaignState(row.state)) for row in rows]
+
+
+# -- history ---------------------------------------------------------------------------------------------------------
+
+
+async def log(tx: Connection, account_id: UUID, campaign_id: UUID, name: str, **properties: str) -> None:
+    """Write an event into the campaign's history."""
+    told = {key: value for key, value in properties.items() if value}
+    await tx.execute(insert(events).values(account_id=account_id, campaign_id=campaign_id, name=name, properties=told))

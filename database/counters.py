@@ -1,0 +1,70 @@
+"""Live figures: one row per campaign, hour, channel, step, variant and name, changed once per set of messages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+
+from database.engine import Connection
+
+_ADD = text("""
+    INSERT INTO counters (account_id, campaign_id, hour, channel, step, variant, name, n)
+    SELECT :account_id, :campaign_id, date_trunc('hour', CAST(:now AS timestamptz), 'UTC'), :channel, :step, :variant,
+           added.name, added.n
+    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS added (name, n)
+    ORDER BY added.name  -- always in the same order, so that two sets never wait for each other
+    ON CONFLICT (campaign_id, hour, channel, step, variant, name) DO UPDATE SET n = counters.n + EXCLUDED.n
+""")
+
+_READ = text("""
+    SELECT hour, channel, name, sum(n)::bigint AS n FROM counters WHERE campaign_id = :campaign_id
+    GROUP BY hour, channel, name ORDER BY hour, channel, name
+""")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One figure of one hour and channel."""
+
+    hour: datetime
+    channel: str
+    name: str
+    n: int
+
+
+async def add(
+    tx: Connection,
+    account_id: UUID,
+    campaign_id: UUID,
+    amounts: Mapping[str, int],
+    *,
+    now: datetime,
+    channel: str,
+    step: str = "",
+    variant: str = "",
+) -> None:
+    """Add to a campaign's figures; `amounts` may be negative (a click that turned out to be a machine's)."""
+    changed = {name: amount for name, amount in amounts.items() if amount}
+    if not changed:
+        return
+    await tx.execute(
+        _ADD,
+        {
+            "account_id": account_id,
+            "campaign_id": campaign_id,
+            "now": now,
+            "channel": channel,
+            "step": step,
+            "variant": variant,
+            "names": list(changed),
+            "amounts": list(changed.values()),
+        },
+    )
+
+
+async def read(tx: Connection, campaign_id: UUID) -> list[Counted]:
+    """All figures of a campaign, per hour and channel."""
+    rows = await tx.execute(_READ, {"campaign_id": campaign_id})
+    return [Counted(row.hour, row.channel, row.name, row.n) for row in rows]

@@ -1,0 +1,77 @@
+"""Whom would a campaign reach right now, and what takes the others away?"""
+
+from uuid import UUID
+
+from sqlalchemy import text
+
+from database import audiences
+from database.eligibility import Rules
+from database.engine import Connection
+from marketing.campaigns import Audience
+
+
+async def count(tx: Connection, audience: Audience, rules: Rules) -> dict[str | None, int]:
+    """Contacts of the audience per reason why they would be skipped; under None those who would get the message."""
+    condition, parameters = audiences.condition(audience)
+    rows = await tx.execute(
+        text(f"""
+            SELECT why, count(*) AS contacts
+            FROM (SELECT {rules.reason()} AS why FROM contacts {rules.joins()} WHERE {condition}) AS judged
+            GROUP BY why ORDER BY contacts DESC
+        """),
+        {**rules.parameters, **parameters},
+    )
+    return {row.why: row.contacts for row in rows}
+
+
+async def verdict(tx: Connection, contact_id: UUID, rules: Rules) -> str | None:
+    """Why this contact would be skipped right now; None if it would get the message."""
+    row = await tx.execute(
+        text(f"SELECT {rules.reason()} AS why FROM contacts {rules.joins()} WHERE contacts.id = :contact_id"),
+        {**rules.parameters, "contact_id": contact_id},
+    )
+    why: str | None = row.scalar_one_or_none()
+    return why
+
+
+async def sample(tx: Connection, audience: Audience, limit: int) -> list[UUID]:
+    """A few contacts of the audience, the newest."""
+    condition, parameters = audiences.condition(audience)
+    rows = await tx.execute(
+        text(f"SELECT id FROM contacts WHERE {condition} ORDER BY id DESC LIMIT :limit"), {**parameters, "limit": limit}
+    )
+    return [row.id for row in rows]
+
+
+async def lacking(tx: Connection, audience: Audience, fields: list[str], attributes: list[str]) -> dict[str, int]:
+    """How many contacts of the audience have nothing in each of these fields and attributes.
+
+    Returns:
+        `{"first_name": 12, "attributes.plan": 300}`; fields and attributes that everybody has are left out.
+    """
+    if not fields and not attributes:
+        return {}
+    condition, parameters = audiences.condition(audience)
+    # Names of fields are ours (marketing.variables.CONTACT_FIELDS); names of attributes are parameters.
+    counts = [f"count(*) FILTER (WHERE contacts.{name} IS NULL) AS n{index}" for index, name in enumerate(fields)]
+    for index, name in enumerate(attributes):
+        counts.append(
+            f"count(*) FILTER (WHERE coalesce(contacts.attributes ->> :attribute_{index}, '') = '')"
+            f" AS n{len(fields) + index}"
+        )
+        parameters[f"attribute_{index}"] = name
+    row = (await tx.execute(text(f"SELECT {', '.join(counts)} FROM contacts WHERE {condition}"), parameters)).one()
+    names = [*fields, *(f"attributes.{name}" for name in attributes)]
+    return {name: missing for name, missing in zip(names, row, strict=True) if missing}
+
+
+async def known_attributes(tx: Connection, limit: int = 10_000) -> set[str]:
+    """Names of the attributes that the newest contacts have."""
+    rows = await tx.execute(
+        text("""
+            SELECT DISTINCT jsonb_object_keys(attributes) AS name
+            FROM (SELECT attributes FROM contacts WHERE deleted_at IS NULL ORDER BY id DESC LIMIT :limit) AS newest
+        """),
+        {"limit": limit},
+    )
+    return {row.name for row in rows}

@@ -1,0 +1,93 @@
+"""The worker: which workflows and activities run here, and what are they handed?"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+from prometheus_client import start_http_server
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.campaigns import Campaigns
+from activities.deliveries import Deliveries
+from activities.sweeps import Sweeps
+from channels.base import Channel
+from channels.smtp import SmtpChannel
+from database.engine import Database
+from marketing.tracking import RecipientLinks, Tokens
+from settings import Settings
+from workflows.campaigns import CampaignWorkflow
+from workflows.connection import connect
+from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
+from workflows.sweeps import SweepWorkflow, ensure_schedule
+
+# How long a worker that is asked to stop may take to finish the sets that it has begun.
+PATIENCE = timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def working(
+    client: Client, database: Database, channels: Mapping[str, Channel], links: RecipientLinks
+) -> AsyncIterator[None]:
+    """Work on every task queue until the block ends."""
+    campaigns = Campaigns(database)
+    delivery = Deliveries(database, channels, links)
+    workers = [
+        Worker(
+            client,
+            task_queue=ORCHESTRATION,
+            workflows=[CampaignWorkflow, SweepWorkflow],
+            activities=[campaigns.change_state, campaigns.read_state],
+            graceful_shutdown_timeout=PATIENCE,
+        ),
+        Worker(
+            client,
+            task_queue=DELIVERY_EMAIL,
+            activities=[delivery.deliver],
+            max_concurrent_activities=20,
+            graceful_shutdown_timeout=PATIENCE,
+        ),
+        Worker(
+            client,
+            task_queue=BULK,
+            activities=[campaigns.freeze_audience, campaigns.skip_rest, Sweeps(database, client).find_unattended],
+            max_concurrent_activities=4,
+            graceful_shutdown_timeout=PATIENCE,
+        ),
+    ]
+    async with AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        yield
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then finish what has begun."""
+    assert settings.database_url and settings.temporal_address and settings.secret_key, "cli checks this"
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, addr="127.0.0.1")
+    api_key = settings.temporal_api_key
+    client = await connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=api_key.get_secret_value() if api_key else None,
+        tls=settings.temporal_tls,
+    )
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    email = SmtpChannel(
+        settings.smtp_url.get_secret_value(),
+        connections=settings.smtp_connections,
+        messages_per_connection=settings.smtp_messages_per_connection,
+        timeout=settings.smtp_timeout_seconds,
+    )
+    links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
+    await ensure_schedule(client)
+    async with working(client, database, {"email": email}, links):
+        await stop.wait()
+    await email.close()
+    await database.close()

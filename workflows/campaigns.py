@@ -1,0 +1,297 @@
+"""A campaign from its launch to its last message."""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from temporalio import workflow
+from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.campaigns import Campaigns
+    from activities.deliveries import Deliveries
+    from activities.inputs import (
+        CampaignRef,
+        Delivered,
+        DeliverInput,
+        FreezeInput,
+        SkipRestInput,
+        StateChange,
+        Totals,
+        WaveOfShards,
+    )
+    from workflows.inputs import CampaignInput, CampaignProgressState, Command, Progress, ShardDue
+    from workflows.options import CRUNCHING, PRIORITY_BROADCAST, QUICK, SENDING
+
+STATE = SearchAttributeKey.for_keyword("State")
+MOST_EVENTS = 1500  # a run's history ends well below Temporal's own limit
+LONGEST_BACKOFF = timedelta(minutes=5)
+
+
+def campaign_workflow_id(campaign_id: UUID) -> str:
+    return f"campaign-{campaign_id}"
+
+
+def search_attributes(input: CampaignInput, state: str) -> TypedSearchAttributes:
+    """What operators find the campaign by."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SearchAttributeKey.for_keyword("AccountId"), str(input.account_id)),
+            SearchAttributePair(SearchAttributeKey.for_keyword("CampaignId"), str(input.campaign_id)),
+            SearchAttributePair(SearchAttributeKey.for_keyword("Kind"), "broadcast"),
+            SearchAttributePair(STATE, state),
+        ]
+    )
+
+
+@workflow.defn
+class CampaignWorkflow:
+    """Freezes the audience, then keeps a sliding window of `deliver` activities over its shards."""
+
+    @workflow.init
+    def __init__(self, input: CampaignInput) -> None:
+        self.input = input
+        self.ids = {"account_id": input.account_id, "campaign_id": input.campaign_id}
+        self.priority = Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(input.account_id))
+        before = input.progress or CampaignProgressState(totals=Totals(), waves=[], waiting=[])
+        self.totals = before.totals
+        self.waves = before.waves
+        self.waiting = before.waiting
+        self.paused = before.paused
+        self.cancelled = before.cancelled
+        self.reason = before.reason
+        self.state = "scheduled" if input.starts_at else "running"
+        self.under_way: dict[int, asyncio.Task[None]] = {}
+        self.control = asyncio.Lock()  # one change of state at a time
+        self.backoff = timedelta(0)
+        self.not_before: datetime | None = None  # the provider could not be reached: no shard starts before
+        self.failure: ActivityError | None = None
+        self.news = False  # something happened that the main loop should look at
+
+    @workflow.run
+    async def run(self, input: CampaignInput) -> Totals:
+        try:
+            if input.progress is None and not await self.begin():
+                return await self.finish("cancelled")
+            await self.deliver_all()
+        except ActivityError as error:
+            await self.finish("failed", str(error.cause))
+            raise
+        return await self.finish("cancelled" if self.cancelled else "completed")
+
+    # -- the plan it carries out -------------------------------------------------------------------------------------
+
+    async def begin(self) -> bool:
+        """Wait for the scheduled moment and freeze the audience; False if cancelled before."""
+        if self.input.starts_at and self.input.starts_at > workflow.now():
+            self.tell()
+            wait = self.input.starts_at - workflow.now()
+            await self.until(wait, "wait for the scheduled time")
+        if self.cancelled or not await self.set_state("running"):
+            return False
+        frozen = await workflow.execute_activity_method(
+            Campaigns.freeze_audience,
+            FreezeInput(**self.ids, now=workflow.now(), shard_size=self.input.shard_size),
+            summary="freeze the audience",
+            priority=self.priority,
+            **CRUNCHING,
+        )
+        self.totals = Totals(planned=frozen.planned)
+        self.waves = frozen.waves
+        return True
+
+    async def deliver_all(self) -> None:
+        """Until nothing is left: start what is due, as far as the window allows, and wait for news."""
+        while True:
+            self.start_due_shards()
+            self.tell()
+            if self.failure and not self.under_way:
+                raise self.failure
+            if not self.under_way and (self.cancelled or not (self.waves or self.waiting)):
+                return
+            if workflow.info().get_current_history_length() > MOST_EVENTS:
+                await self.continue_as_new()
+            await self.until(self.time_to_next(), "wait for the next shard to fall due")
+
+    def start_due_shards(self) -> None:
+        while len(self.under_way) < self.input.window and not (self.paused or self.cancelled or self.failure):
+            shard = self.next_shard()
+            if shard is None:
+                return
+            self.under_way[shard] = asyncio.create_task(self.deliver(shard))
+
+    def next_shard(self) -> int | None:
+        """The shard that has been due longest, taken off the list."""
+        now = workflow.now()
+        if self.not_before and self.not_before > now:
+            return None
+        begun = min(self.waiting, key=lambda each: each.due, default=None)
+        fresh = min(self.waves, key=lambda each: (each.due, each.first), default=None)
+        if fresh and fresh.due <= now and (begun is None or fresh.due <= begun.due):
+            self.waves.remove(fresh)
+            if fresh.first < fresh.last:
+                self.waves.append(WaveOfShards(due=fresh.due, first=fresh.first + 1, last=fresh.last))
+            return fresh.first
+        if begun and begun.due <= now:
+            self.waiting.remove(begun)
+            return begun.shard
+        return None
+
+    def time_to_next(self) -> timedelta | None:
+        """How long until a shard that is not under way may start; None if only news can change anything."""
+        moments = [begun.due for begun in self.waiting] + [fresh.due for fresh in self.waves]
+        if not moments or self.paused or self.cancelled or self.failure or len(self.under_way) >= self.input.window:
+            return None
+        return max(min(moments), self.not_before or min(moments)) - workflow.now()
+
+    async def deliver(self, shard: int) -> None:
+        """One shard, as far as it gets."""
+        try:
+            result = await workflow.execute_activity_method(
+                Deliveries.deliver,
+                DeliverInput(**self.ids, shard=shard, now=workflow.now()),
+                summary=f"deliver shard {shard}",
+                priority=self.priority,
+                **SENDING,
+            )
+            await self.take(shard, result)
+        except ActivityError as error:  # one that no retry can help
+            self.failure = error
+        finally:
+            del self.under_way[shard]
+            self.news = True
+
+    async def take(self, shard: int, result: Delivered) -> None:
+        """Take the figures from a shard, and remember what it left."""
+        self.totals = self.totals.or_newer(result.totals)
+        if result.next_due:
+            self.waiting.append(ShardDue(shard=shard, due=result.next_due))
+        if result.unavailable:
+            self.backoff = min(max(self.backoff * 2, timedelta(seconds=5)), LONGEST_BACKOFF)
+            self.not_before = workflow.now() + self.backoff
+        else:
+            self.backoff, self.not_before = timedelta(0), None
+        if result.stopped:
+            await self.follow_database()
+
+    async def finish(self, state: str, reason: str = "") -> Totals:
+        """Close the books."""
+        if state == "cancelled":
+            self.totals = await workflow.execute_activity_method(
+                Campaigns.skip_rest,
+                SkipRestInput(**self.ids, now=workflow.now()),
+                summary="skip what was not sent",
+                **CRUNCHING,
+            )
+        self.reason = reason or self.reason
+        await self.set_state(state, self.reason, final=True)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self.tell()
+        return self.totals
+
+    async def continue_as_new(self) -> None:
+        """Hand over to a fresh run, with nothing under way."""
+        await workflow.wait_condition(lambda: not self.under_way)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        progress = CampaignProgressState(
+            totals=self.totals,
+            waves=self.waves,
+            waiting=self.waiting,
+            paused=self.paused,
+            cancelled=self.cancelled,
+            reason=self.reason,
+        )
+        workflow.continue_as_new(self.input.model_copy(update={"progress": progress}))
+
+    async def until(self, wait: timedelta | None, why: str) -> None:
+        """Sleep until there is news, or for `wait`."""
+        with suppress(TimeoutError):
+            await workflow.wait_condition(lambda: self.news, timeout=wait, timeout_summary=why)
+        self.news = False
+
+    # -- what people ask of it ---------------------------------------------------------------------------------------
+
+    @workflow.update
+    async def pause(self, command: Command, /) -> Progress:
+        """Answers when the pause holds: at most what is in flight still leaves."""
+        async with self.control:
+            await self.set_state("paused", command.reason)
+        return self.progress()
+
+    @workflow.update
+    async def resume(self, command: Command, /) -> Progress:
+        """Answers when the campaign is running again."""
+        async with self.control:
+            await self.set_state("running", command.reason)
+        return self.progress()
+
+    @workflow.update
+    async def cancel(self, command: Command, /) -> Progress:
+        """Answers when the cancellation holds; what was not sent is skipped after that."""
+        async with self.control:
+            await self.set_state("cancelled", command.reason)
+        return self.progress()
+
+    @pause.validator
+    @resume.validator
+    @cancel.validator
+    def check_open(self, _: Command, /) -> None:
+        if self.state in ("completed", "failed", "cancelled"):
+            raise ApplicationError(f"This campaign is {self.state} already.", type="Ended")
+
+    @workflow.signal
+    async def follow(self) -> None:
+        """Somebody changed the campaign's state in the database: look."""
+        await self.follow_database()
+
+    @workflow.query
+    def progress(self) -> Progress:
+        return Progress(
+            state=self.state,
+            reason=self.reason,
+            totals=self.totals,
+            pending=self.totals.pending,
+            shards_under_way=len(self.under_way),
+        )
+
+    # -- the state, which the database has the last word on ----------------------------------------------------------
+
+    async def set_state(self, state: str, reason: str = "", *, final: bool = False) -> bool:
+        """Ask for a state; True if the campaign has it now."""
+        answer = await workflow.execute_activity_method(
+            Campaigns.change_state,
+            StateChange(**self.ids, state=state, reason=reason, final=final),
+            summary=f"set state {state}",
+            **QUICK,
+        )
+        self.accept(answer.state, answer.reason)
+        return answer.state == state
+
+    async def follow_database(self) -> None:
+        async with self.control:
+            answer = await workflow.execute_activity_method(
+                Campaigns.read_state, CampaignRef(**self.ids), summary="read the state", **QUICK
+            )
+            self.accept(answer.state, answer.reason)
+
+    def accept(self, state: str, reason: str) -> None:
+        if state != self.state:
+            workflow.upsert_search_attributes([STATE.value_set(state)])
+        self.state, self.reason = state, reason
+        self.paused = state == "paused"
+        self.cancelled = state == "cancelled"
+        self.news = True
+
+    def tell(self) -> None:
+        """Write the operators' page."""
+        total = self.totals
+        because = f"\n\n{self.reason}" if self.reason else ""
+        workflow.set_current_details(
+            f"**{self.state}**{because}\n\n"
+            "| planned | pending | sent | skipped | failed | uncertain |\n|--:|--:|--:|--:|--:|--:|\n"
+            f"| {total.planned:,} | {total.pending:,} | {total.sent:,} | {total.skipped:,} | {total.failed:,} "
+            f"| {total.uncertain:,} |\n\n"
+            f"{len(self.under_way)} shards under way"
+        )

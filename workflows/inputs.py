@@ -1,0 +1,52 @@
+"""What workflows are handed, hand on, and answer: ids and numbers, never people."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from activities.inputs import Totals, WaveOfShards
+
+
+class ShardDue(BaseModel):
+    """A shard with something left to do, and when."""
+
+    shard: int
+    due: datetime
+
+
+class CampaignProgressState(BaseModel):
+    """What one run of a campaign's workflow hands to the next (continue-as-new)."""
+
+    totals: Totals
+    waves: list[WaveOfShards]  # not begun yet
+    waiting: list[ShardDue]  # begun, with more to come
+    paused: bool = False
+    cancelled: bool = False
+    reason: str = ""
+
+
+class CampaignInput(BaseModel):
+    account_id: UUID
+    campaign_id: UUID
+    name: str = ""  # for the operators' page
+    starts_at: datetime | None = None
+    window: int = 4  # shards delivered at the same time
+    shard_size: int = 2000
+    progress: CampaignProgressState | None = None  # set when continued as new
+
+
+class Progress(BaseModel):
+    """Answer of the query `progress` and of the updates."""
+
+    state: str
+    reason: str
+    totals: Totals
+    pending: int
+    shards_under_way: int
+
+
+class Command(BaseModel):
+    """Argument of the updates `pause`, `resume` and `cancel`."""
+
+    reason: str = ""

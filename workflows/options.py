@@ -1,0 +1,46 @@
+"""How long may things take, and how often are they tried? One name for each temper."""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+
+ORCHESTRATION = "orchestration"
+DELIVERY_EMAIL = "delivery-email"
+BULK = "bulk"
+TASK_QUEUES = (ORCHESTRATION, DELIVERY_EMAIL, BULK)
+
+# Lower is sooner.
+PRIORITY_TEST, PRIORITY_AUTOMATION, PRIORITY_BROADCAST = 1, 2, 4
+
+
+class ActivityOptions(TypedDict, total=False):
+    task_queue: str
+    start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
+# The database is asked one small thing. Retried for ever: it will come back.
+QUICK: ActivityOptions = {
+    "task_queue": ORCHESTRATION,
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
+}
+
+# Messages leave. A worker that dies is noticed by its missing heartbeats.
+SENDING: ActivityOptions = {
+    "task_queue": DELIVERY_EMAIL,
+    "start_to_close_timeout": timedelta(hours=2),
+    "heartbeat_timeout": timedelta(seconds=10),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+}
+
+# Many rows are moved at once.
+CRUNCHING: ActivityOptions = {
+    "task_queue": BULK,
+    "start_to_close_timeout": timedelta(minutes=30),
+    "heartbeat_timeout": timedelta(seconds=60),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+}

@@ -1,0 +1,67 @@
+"""Once a minute: is every launched campaign in somebody's hands?"""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.sweeps import Sweeps
+    from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
+    from workflows.inputs import CampaignInput
+    from workflows.options import CRUNCHING, ORCHESTRATION
+
+SCHEDULE_ID = "sweep"
+
+
+@workflow.defn
+class SweepWorkflow:
+    """Starts the campaigns whose launch was interrupted between the database and Temporal."""
+
+    @workflow.run
+    async def run(self) -> int:
+        found = await workflow.execute_activity_method(
+            Sweeps.find_unattended, summary="find unattended campaigns", **CRUNCHING
+        )
+        for campaign in found.never_started:
+            input = CampaignInput(**campaign.model_dump())
+            try:
+                await workflow.start_child_workflow(
+                    CampaignWorkflow.run,
+                    input,
+                    id=campaign_workflow_id(campaign.campaign_id),
+                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                    search_attributes=search_attributes(input, "running"),
+                    static_summary=campaign.name,
+                )
+            except WorkflowAlreadyStartedError:
+                continue  # the launch got there in the meantime
+        for campaign_id in found.not_told:
+            unaware: workflow.ExternalWorkflowHandle[CampaignWorkflow] = workflow.get_external_workflow_handle_for(
+                CampaignWorkflow.run, campaign_workflow_id(campaign_id)
+            )
+            await unaware.signal(CampaignWorkflow.follow)
+        return len(found.never_started) + len(found.not_told)
+
+
+async def ensure_schedule(client: Client) -> None:
+    """Have Temporal run the sweep every minute; nothing happens if it does already."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(SweepWorkflow.run, id=SCHEDULE_ID, task_queue=ORCHESTRATION),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
+    )
+    try:
+        await client.create_schedule(SCHEDULE_ID, schedule)
+    except ScheduleAlreadyRunningError:
+        return
