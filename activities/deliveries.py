@@ -244,7 +244,9 @@ class _Delivery:
         except Unavailable as absence:
             delay = timedelta(seconds=min(absence.retry_after or 1.0, 3600.0))
             return Outcome(leased.id, "planned", reply=absence.reply, delay=delay, attempt=False)
-        except (Uncertain, TimeoutError) as doubt:
+        except Exception as doubt:  # Uncertain, the end of our time, or a bug of the channel: nobody can know
+            if not isinstance(doubt, (Uncertain, TimeoutError)):
+                log.error("a channel failed in an unforeseen way", delivery_id=str(leased.id), exc_info=doubt)
             why = str(doubt) or "The lease ended before the provider answered."
             if self.mailing.plan.on_uncertain == "resend":
                 return Outcome(leased.id, "planned", reply=why)

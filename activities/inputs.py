@@ -107,3 +107,17 @@ class TestSent(BaseModel):
     __test__ = False
 
     results: dict[str, str]
+
+
+class ImportRef(BaseModel):
+    account_id: UUID
+    import_id: UUID
+
+
+class ImportProgress(BaseModel):
+    """How an import stands after a stretch of work."""
+
+    state: str
+    rows: int = 0
+    rejected: int = 0
+    merged: int = 0  # rows whose people are among the contacts now

@@ -31,9 +31,6 @@ async def read(tx: Connection, account_id: UUID) -> Account:
 
 
 async def replace(tx: Connection, account_id: UUID, settings: AccountSettings) -> Account:
-    await tx.execute(
-        update(accounts)
-        .where(accounts.c.id == account_id)
-        .values(**settings.model_dump(mode="json"), updated_at=func.now())
-    )
+    columns = settings.model_dump(mode="json", include=set(AccountSettings.model_fields))
+    await tx.execute(update(accounts).where(accounts.c.id == account_id).values(**columns, updated_at=func.now()))
     return await read(tx, account_id)

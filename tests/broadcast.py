@@ -1,0 +1,83 @@
+"""A broadcast that was launched, for tests below the API."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from channels.sink import Sink
+from database import campaigns, counters
+from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan, CampaignState, Content, EmailPlan
+from marketing.content import EmailContent, prepare
+from marketing.reports import CampaignStats, campaign_stats
+from tests.audience import EMAIL
+from tests.conftest import TestAccount
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """A campaign on record as launched, and how to look at it."""
+
+    id: UUID
+    account: TestAccount
+
+    async def ledger(self) -> dict[str, int]:
+        """Rows per `state` or `state:reason`."""
+        async with self.account.transaction() as tx:
+            rows = await tx.execute(
+                text("""
+                    SELECT concat_ws(':', state, reason) AS what, count(*) AS n FROM deliveries
+                    WHERE campaign_id = :campaign_id GROUP BY 1
+                """),
+                {"campaign_id": self.id},
+            )
+            return {row.what: row.n for row in rows}
+
+    async def stats(self) -> CampaignStats:
+        async with self.account.transaction() as tx:
+            return campaign_stats(await counters.read(tx, self.id))
+
+    async def state(self) -> tuple[CampaignState, str]:
+        async with self.account.transaction() as tx:
+            return await campaigns.state_of(tx, self.id)
+
+    async def set_state(self, state: CampaignState) -> None:
+        async with self.account.transaction() as tx:
+            await campaigns.change_state(tx, self.account.id, self.id, state)
+
+
+async def broadcast(account: TestAccount, **changes: Any) -> Broadcast:
+    """A broadcast to everyone; `changes` are fields of its plan."""
+    content = EmailContent.model_validate(EMAIL)
+    definition = CampaignDefinition(name="Test", content=Content(email=content), audience=Audience(everyone=True))
+    plan = CampaignPlan.model_validate(
+        {
+            "campaign_name": "Test",
+            "topic": None,
+            "on_uncertain": "hold",
+            "rate_limit_per_second": None,
+            "max_messages": None,
+            "audience": Audience(everyone=True),
+            "schedule": None,
+            "email": EmailPlan(
+                prepared=prepare(content),
+                from_name=content.from_name,
+                from_email=content.from_email,
+                reply_to=None,
+                account={},
+                campaign={},
+            ),
+            **changes,
+        }
+    )
+    async with account.transaction() as tx:
+        campaign = await campaigns.create(tx, account.id, definition)
+        await campaigns.launch(tx, account.id, campaign.id, plan, plan.email.prepared.links, CampaignState.RUNNING)
+    return Broadcast(campaign.id, account)
+
+
+def arrived(sink: Sink, account: TestAccount) -> list[str]:
+    """Who of the account's `tests.audience.people` got a message at the sink, once for each message."""
+    ending = f"-{str(account.id)[-12:]}@example.org"
+    return sorted(each.recipient for each in sink.received if each.recipient.endswith(ending))
