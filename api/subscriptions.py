@@ -6,13 +6,12 @@ from urllib.parse import parse_qs
 
 import structlog
 from fastapi import APIRouter
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from api.html import PRIVATE, nothing_here, page, try_again
 from database import subscriptions
-from database.engine import Database
+from database.engine import AWAY, Database
 from database.subscriptions import Proof, Recipient
 from marketing.subscriptions import EVERYTHING, Standing, Statuses, masked
 from marketing.tracking import Tokens
@@ -72,7 +71,7 @@ async def _visit(
                 statuses = wanted(recipient.standing, form)
                 await subscriptions.change(tx, bearer, recipient.standing, statuses, _proof(request, form))
                 recipient = await subscriptions.read(tx, bearer)
-    except SQLAlchemyError as error:
+    except AWAY as error:
         log.warning("subscription not stored", contact_id=str(bearer.contact_id), error=type(error).__name__)
         return try_again()
     return page("nobody") if recipient is None else show(recipient, token, form)

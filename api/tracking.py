@@ -8,14 +8,13 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.groups import Full, GroupCommit
 from api.html import nothing_here, try_again
 from database import tracking
-from database.engine import Database
+from database.engine import AWAY, Database
 from marketing.hits import Hit
 from marketing.machines import Action, sign_in_request
 from marketing.tracking import Tokens
@@ -89,6 +88,6 @@ async def _put_on_record(request: Request, account_id: UUID, hit: Hit) -> str | 
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await hits.add(account_id, hit)
-    except (TimeoutError, Full, SQLAlchemyError) as error:
+    except (TimeoutError, Full, *AWAY) as error:
         log.warning("hit not stored", action=hit.action, delivery_id=str(hit.delivery_id), error=type(error).__name__)
         raise NotOnRecord from error

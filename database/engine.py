@@ -7,11 +7,15 @@ from uuid import UUID
 import orjson
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from database.security import APPLICATION_ROLE
 
 Connection = AsyncConnection
+# What a database raises that is down, full, read-only or has no free connection: the same statement may work later.
+AWAY = (OperationalError, InterfaceError, InternalError, NoFreeConnection)
 
 
 def _json(value: object) -> str:

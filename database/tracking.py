@@ -26,7 +26,7 @@ _LINKS = text("""
 
 _EARLIER = text("""
     SELECT id, name, delivery_id, occurred_at, machine, CAST(properties->>'link' AS int) AS link FROM events
-    WHERE delivery_id = ANY(CAST(:ids AS uuid[])) AND occurred_at BETWEEN :since AND :until
+    WHERE delivery_id = ANY(CAST(:ids AS uuid[])) AND occurred_at >= :since
     AND (name = 'message.clicked' OR properties ? 'implied')
 """)
 
@@ -116,9 +116,8 @@ async def _earlier(tx: Connection, hits: Iterable[Hit]) -> list[Earlier]:
     clicks = [hit for hit in hits if hit.action is Action.CLICK]
     if not clicks:
         return []
-    moments = [click.at for click in clicks]
-    around = {"since": min(moments) - BURST, "until": max(moments) + BURST}
-    rows = await tx.execute(_EARLIER, {"ids": list({click.delivery_id for click in clicks}), **around})
+    since = min(click.at for click in clicks) - BURST
+    rows = await tx.execute(_EARLIER, {"ids": list({click.delivery_id for click in clicks}), "since": since})
     return [Earlier(*row) for row in rows]
 
 

@@ -143,17 +143,20 @@ def _judge_one(findings: Findings, delivery: Delivery, group: Sequence[Hit], on_
     events = [_event(delivery, hit, hit.sign) for hit in group if hit.action is Action.OPEN]
     for position, hit in enumerate(clicks, start=len(before)):
         events.append(_event(delivery, hit, hit.sign or (Sign.BURST if position in burst else None)))
-    findings.events += events + _implied_opening(delivery, events, in_burst)
+    findings.events += events
+    if delivery.opened_at is None or delivery.opened_at in in_burst:
+        still_people = [each.at for each, _ in before if not each.machine and each.at not in in_burst]
+        findings.events += _implied_opening(delivery, events, still_people)
     findings.machines_after_all += caught
 
 
-def _implied_opening(delivery: Delivery, events: Sequence[Event], in_burst: set[datetime]) -> list[Event]:
+def _implied_opening(delivery: Delivery, events: Sequence[Event], earlier_clicks: Sequence[datetime]) -> list[Event]:
     """A person who clicks has opened the message, whether or not their mail program loads images."""
     by_people = [event for event in events if not event.machine]
-    known = delivery.opened_at is not None and delivery.opened_at not in in_burst
-    if known or not by_people or any(event.name == OPENED for event in by_people):
+    clicks = [*earlier_clicks, *(event.at for event in by_people)]
+    if not clicks or any(event.name == OPENED for event in by_people):
         return []
-    return [Event(OPENED, delivery, min(event.at for event in by_people), False, {"implied": True})]
+    return [Event(OPENED, delivery, min(clicks), False, {"implied": True})]
 
 
 def _event(delivery: Delivery, hit: Hit, sign: Sign | None) -> Event:

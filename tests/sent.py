@@ -49,7 +49,7 @@ async def sent_messages(
     statuses: Mapping[str, str] | None = None,
     sent_at: datetime | None = None,
 ) -> list[SentMessage]:
-    """Messages of one campaign with the three `LINKS`, to that many contacts; sent an hour ago if nothing else is said."""
+    """Messages of one campaign with the three `LINKS`, to that many contacts; sent an hour ago by default."""
     sent_at = sent_at or datetime.now(UTC) - timedelta(hours=1)
     async with account.transaction() as tx:
 
