@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import chain
+from uuid import UUID
 
 from liquid import BoundTemplate, Environment
 from markupsafe import escape
@@ -30,7 +31,7 @@ class EmailContent(BaseModel):
     subject: str = Field("", max_length=2_000)
     html: str | None = Field(None, max_length=LONGEST_SOURCE)
     mjml: str | None = Field(None, max_length=LONGEST_SOURCE)
-    template_id: str | None = Field(None, description="A stored template, for all that isn't set here.")
+    template_id: UUID | None = Field(None, description="A stored template, for all that isn't set here.")
     text: str | None = Field(None, max_length=LONGEST_SOURCE, description="Made from the HTML when not given.")
     preheader: str | None = Field(None, max_length=2_000, description="What inboxes show after the subject.")
     from_name: str = Field("", max_length=200)
@@ -77,8 +78,10 @@ def prepare(content: EmailContent) -> Prepared:
         ContentError: what is wrong in which part and line.
     """
     templates = [read(part, source) for part, source in sources(content).items()]
+    if content.template_id is not None:
+        raise ContentError(f"there is no template {content.template_id}")
     if content.html is None and content.mjml is None:
-        raise ContentError("there is nothing to send: give html or mjml")
+        raise ContentError("there is nothing to read: give html or mjml")
     body = inline_css(mjml_to_html(content.mjml) if content.mjml is not None else content.html or "")
     links = Links()
     html = _completed(body, content.preheader or "", links)

@@ -44,7 +44,7 @@ class Links:
             return None
         written = href.of(source)
         if markup.has_liquid(href.value):
-            return f"{{% written_link {self._number(written)} %}}{written}{{% endwritten_link %}}"
+            return f"{{% written_link {self._number(_without_entities(written))} %}}{written}{{% endwritten_link %}}"
         return f"{{% link {self._number(unescape(written).strip())} %}}"
 
     def in_text(self, source: str, tag: markup.Token) -> str | None:
@@ -57,7 +57,7 @@ class Links:
         if not self._is_followed(href.value, source, tag):
             return plain
         if markup.has_liquid(href.value):
-            return f"{{% written_link {self._number(written)} %}}{plain}{{% endwritten_link %}}"
+            return f"{{% written_link {self._number(plain)} %}}{plain}{{% endwritten_link %}}"
         return f"{{% link {self._number(unescape(written).strip())} %}}"
 
     def _is_followed(self, value: str, source: str, tag: markup.Token) -> bool:

@@ -18,7 +18,6 @@ from marketing.variables import CONTACT_FIELDS, Variable, variables
 
 # A whole address, or one that starts with Liquid and so may become one.
 ADDRESS = re.compile(rf"https?://[^/\s]|[{OUTPUT}{TAG}]", re.IGNORECASE)
-ALWAYS_THERE = frozenset(("contact.id", "contact.email", "contact.attributes", "contact.tags"))
 # Gmail cuts a message there and hides the rest, the way to unsubscribe included.
 GMAIL_CLIPS_AT = 102 * 1024
 
@@ -29,7 +28,7 @@ class Severity(StrEnum):
 
 
 class Problem(BaseModel, frozen=True):
-    """`code` is for programs, `message` for people. `part` and `line` say where, `variable` which."""
+    """`code` is for programs, `message` for people. `part` and `line` say where, `variable` which, `count` how many."""
 
     code: str
     message: str
@@ -37,12 +36,13 @@ class Problem(BaseModel, frozen=True):
     part: str | None = None
     line: int | None = None
     variable: str | None = None
+    count: int | None = None
 
 
-def problems(content: EmailContent, *, attributes: Collection[str] | None = None) -> list[Problem]:
+def problems(content: EmailContent, attributes: Collection[str] | None = None) -> list[Problem]:
     """Everything that the content alone tells; `attributes` are the names that the account's contacts have.
 
-    How many contacts lack a variable, and whose the sender's domain is, only the database knows.
+    How many contacts lack a variable that has no fallback, and whose the sender's domain is, others know.
     """
     found = list(_of_the_envelope(content))
     unusable = [_unusable(error) for part, source in sources(content).items() for error in _errors(part, source)]
@@ -71,7 +71,7 @@ def _errors(part: str, source: str) -> Iterator[ContentError]:
 
 def _unusable(error: ContentError) -> Problem:
     message = f"{error.message[:1].upper()}{error.message[1:]}."
-    return Problem(code="content_unusable", message=message, part=error.part, line=error.line)
+    return Problem(code="unusable_content", message=message, part=error.part, line=error.line)
 
 
 def _warning(code: str, message: str, **where: Any) -> Problem:
@@ -80,20 +80,19 @@ def _warning(code: str, message: str, **where: Any) -> Problem:
 
 def _of_the_envelope(content: EmailContent) -> Iterator[Problem]:
     if not content.subject.strip():
-        yield Problem(code="subject_missing", message="The subject is empty.", part="subject")
-    bodies = [name for name in ("html", "mjml", "template_id") if getattr(content, name) is not None]
-    if len(bodies) != 1:
-        code = "body_ambiguous" if bodies else "body_missing"
-        given = f", not {' and '.join(bodies)}" if bodies else ""
-        yield Problem(code=code, message=f"Give one of html, mjml and template_id{given}.", part="html")
-    if not content.from_email:
-        yield Problem(code="sender_missing", message="Say who writes: from_email is empty.", part="from_email")
+        yield Problem(code="no_subject", message="The subject is empty.", part="subject")
+    if content.template_id is not None:  # would be filled in, if it were there
+        yield Problem(code="no_template", message=f"There is no e-mail template {content.template_id}.")
+    elif content.html is None and content.mjml is None:
+        yield Problem(code="no_body", message="There is nothing to read: give html or mjml.", part="html")
+    elif content.html is not None and content.mjml is not None:
+        yield Problem(code="two_bodies", message="Give either html or mjml, not both.", part="mjml")
     for part, address in (("from_email", content.from_email), ("reply_to", content.reply_to)):
         try:
             if address:
                 validate_email(address, check_deliverability=False, test_environment=True)
         except EmailNotValidError as error:
-            yield Problem(code="address_invalid", message=f"“{address}” is no e-mail address: {error}", part=part)
+            yield Problem(code="invalid_address", message=f"“{address}” is no e-mail address: {error}", part=part)
 
 
 def _of_variables(used: list[Variable], attributes: Collection[str] | None) -> Iterator[Problem]:
@@ -105,9 +104,6 @@ def _of_variables(used: list[Variable], attributes: Collection[str] | None) -> I
             hint = f" Did you mean contact.{path}?" if path in CONTACT_FIELDS else ""
             message = f"No contact has the attribute “{variable.attribute}”." if missing else f"There is no “{path}”."
             yield Problem(code="unknown_variable", message=message + hint, severity=severity, variable=path)
-        elif path.startswith("contact.") and not variable.has_fallback and path not in ALWAYS_THERE:
-            message = f'“{path}” is left out where a contact has none: add a fallback, such as `| default: "…"`.'
-            yield _warning("missing_fallback", message, variable=path)
 
 
 def _of_markup(part: str, source: str) -> Iterator[Problem]:
@@ -117,10 +113,10 @@ def _of_markup(part: str, source: str) -> Iterator[Problem]:
         if href is not None and tag.name not in ("link", "base", "mj-font"):
             address = unescape(href.value).strip()
             if not address:
-                yield _warning("link_empty", "A link leads nowhere.", **where)
+                yield _warning("empty_link", "A link leads nowhere.", **where)
             elif not (ADDRESS.match(address) or LEFT_ALONE.match(address)):
                 message = f"“{href.of(source)}” can't be opened from a message: give the whole address, with https://."
-                yield Problem(code="link_invalid", message=message, **where)
+                yield Problem(code="invalid_link", message=message, **where)
         if tag.kind == "start" and tag.name in ("img", "mj-image") and "alt" not in tag.attributes:
             yield _warning("image_without_alt", 'An image has no alt text: write alt="" if it says nothing.', **where)
 
