@@ -95,6 +95,7 @@ class Sink:
         self._options = {"tls_context": None if implicit_tls else tls, **options}
         self._server: asyncio.Server | None = None
         self.conversations: set[_Conversation] = set()
+        self._watchers: list[asyncio.Future[None]] = []
 
     @property
     def url(self) -> str:
@@ -123,6 +124,12 @@ class Sink:
         for conversation in list(self.conversations):
             conversation.cut()
 
+    async def next_arrival(self) -> None:
+        """Wait until one more message has been taken."""
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
     def take(self, recipient: str, content: bytes) -> None:
         """Count and record a message, before its sender is told."""
         found = _MESSAGE_ID.search(content, 0, content.find(b"\r\n\r\n"))
@@ -136,6 +143,10 @@ class Sink:
         self.count += 1
         self.received.append(received)
         self.contents.append(content)
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        self._watchers.clear()
 
     def _conversation(self) -> "_Conversation":
         self.connections += 1

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
+from functools import partial
 from time import time
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -35,7 +36,7 @@ class SmtpChannel:
             `user:password@host:port`, percent-encoded.
         connections: the most that are open at the same time.
         messages_per_connection: after so many, a connection is replaced.
-        timeout: seconds for one answer, and for all of connecting.
+        timeout: seconds until the relay is ready for a message's content, then again until it has answered.
         idle: seconds after which an unused connection is replaced rather than trusted.
         tls: whom to trust; unset: the system's certificate authorities.
         hostname: what we call ourselves in EHLO; unset: this machine's name.
@@ -55,6 +56,7 @@ class SmtpChannel:
     ) -> None:
         self.name = name
         self._relay = _Relay(url, timeout, tls, hostname)
+        self._timeout = timeout
         self._connections = connections
         self._messages_per_connection = messages_per_connection
         self._longest_idle = idle
@@ -64,15 +66,12 @@ class SmtpChannel:
 
     async def send(self, message: Message) -> Receipt:
         letter = write(message, int(time()))
-        async with self._free:
-            if self._closed:
-                raise Unavailable("This channel is closed.")
-            if pooled := await self._pooled():
-                try:
-                    return await self._carry(pooled, letter)
-                except Unavailable:
-                    pass  # It died while idle, or had enough of us. The letter was surely not taken, so try afresh.
-            return await self._carry(await self._relay.connect(), letter)
+        try:
+            # This limit ends where the content begins: so whoever is too late for it was surely not sent.
+            async with asyncio.timeout(self._timeout) as limit, self._free:
+                return await self._send(letter, limit)
+        except TimeoutError:
+            raise Unavailable(f"The relay was not ready for it within {self._timeout:g} s.") from None
 
     async def close(self) -> None:
         """Let the messages in flight finish, then say goodbye on every connection."""
@@ -98,11 +97,22 @@ class SmtpChannel:
             await connection.quit()
         return None
 
-    async def _carry(self, connection: Exchange, letter: Letter) -> Receipt:
+    async def _send(self, letter: Letter, limit: asyncio.Timeout) -> Receipt:
+        if self._closed:
+            raise Unavailable("This channel is closed.")
+        if pooled := await self._pooled():
+            try:
+                return await self._carry(pooled, letter, limit)
+            except Unavailable:  # It died while idle, or had enough of us. The letter was surely not taken: try afresh.
+                if limit.when() is None:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+        return await self._carry(await self._relay.connect(), letter, limit)
+
+    async def _carry(self, connection: Exchange, letter: Letter, limit: asyncio.Timeout) -> Receipt:
         try:
             if not connection.takes(letter):
                 raise Rejected("The address needs SMTPUTF8 (RFC 6531), which the relay doesn't offer.")
-            reply = await connection.carry(letter)
+            reply = await connection.carry(letter, partial(limit.reschedule, None))
         except Refused as refused:
             raise _verdict(refused) from refused
         except Broken as broken:
@@ -132,24 +142,21 @@ class _Relay:
     async def connect(self) -> Exchange:
         client = aiosmtplib.SMTP(timeout=self._timeout)
         try:
-            # The steps have time limits of their own, but a server that takes its time at each must not get their sum.
-            async with asyncio.timeout(self._timeout):
-                await client.connect(
-                    hostname=self._host,
-                    port=self._port,
-                    username=self._user,
-                    password=self._password,
-                    use_tls=self._use_tls,
-                    start_tls=self._start_tls,
-                    tls_context=self._tls,
-                    local_hostname=self._hostname,
-                )
-                if client.is_ehlo_or_helo_needed:
-                    await client.ehlo()
+            await client.connect(
+                hostname=self._host,
+                port=self._port,
+                username=self._user,
+                password=self._password,
+                use_tls=self._use_tls,
+                start_tls=self._start_tls,
+                tls_context=self._tls,
+                local_hostname=self._hostname,
+            )
+            if client.is_ehlo_or_helo_needed:
+                await client.ehlo()
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:  # ValueError: a host name that can't be one
             client.close()
-            why = one_line(str(error)) or f"not connected within {self._timeout:g} s"
-            raise Unavailable(f"{self._host}:{self._port}: {why}") from error
+            raise Unavailable(one_line(f"{self._host}:{self._port}: {error}")) from error
         except BaseException:
             client.close()
             raise

@@ -1,7 +1,7 @@
 """One SMTP connection's mail: MAIL, RCPT and DATA in one write where the server allows it, and what became of each."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Exchange(asyncio.Protocol):
         self._wanted = 0
         self._waiter: asyncio.Future[None] | None = None
         self._lost: str | None = None
+        self._half_way = False  # the server still holds the sender of a letter whose recipient it refused
         self.carried = 0
         self.used_at = self._loop.time()
         transport.set_protocol(self)
@@ -86,8 +87,8 @@ class Exchange(asyncio.Protocol):
         """Can this server take the letter's addresses?"""
         return self._smtputf8 or not letter.needs_smtputf8
 
-    async def carry(self, letter: Letter) -> Reply:
-        """Hand one letter over; the answer to its content.
+    async def carry(self, letter: Letter, content_begins: Callable[[], None]) -> Reply:
+        """Hand one letter over; the answer to its content. `content_begins` is called before nobody can know.
 
         Raises:
             Refused: at which step, and how.
@@ -95,12 +96,16 @@ class Exchange(asyncio.Protocol):
         """
         self.carried += 1
         try:
-            return await self._carry(letter)
+            await self._envelope(letter)
+            content_begins()
+            # A dot that begins a line is doubled (RFC 5321 4.5.2). Content ends a line, so the last dot is alone.
+            content = letter.content.replace(b"\r\n.", b"\r\n..")
+            (reply,) = await self._ask((Step.CONTENT,), content + b".\r\n")
+            _check(Step.CONTENT, reply)
+            return reply
         except Refused as refused:
             if refused.reply.code == 421:  # the server is about to hang up
                 self.abort(str(refused))
-            elif refused.step is not Step.CONTENT:
-                await self._reset()
             raise
         except BaseException as error:  # cancelled, too: an answer is still due, and must not be taken for another's
             self.abort(str(error))
@@ -126,7 +131,13 @@ class Exchange(asyncio.Protocol):
             self._transport.abort()
         self._wake()
 
-    async def _carry(self, letter: Letter) -> Reply:
+    async def _envelope(self, letter: Letter) -> None:
+        """Everything up to the server's readiness for the content."""
+        if self._half_way:  # without RSET, this MAIL would be one too many
+            (reply,) = await self._ask((Step.RSET,), b"RSET\r\n")
+            if reply.code != 250:
+                raise Broken(Step.RSET, str(reply))
+        self._half_way = True
         parameters = " BODY=8BITMIME SMTPUTF8" if letter.needs_smtputf8 else ""
         commands = (
             f"MAIL FROM:<{letter.mail_from}>{parameters}\r\n".encode(),
@@ -147,20 +158,7 @@ class Exchange(asyncio.Protocol):
             for step, command in zip(_ENVELOPE, commands, strict=True):
                 (reply,) = await self._ask((step,), command)
                 _check(step, reply)
-        # A dot that begins a line is doubled (RFC 5321 4.5.2). Content ends with a line end, so the last dot is alone.
-        (reply,) = await self._ask((Step.CONTENT,), letter.content.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-        _check(Step.CONTENT, reply)
-        return reply
-
-    async def _reset(self) -> None:
-        """After a refusal half-way: without RSET, the next MAIL would be one too many."""
-        try:
-            (reply,) = await self._ask((Step.RSET,), b"RSET\r\n")
-            _check(Step.RSET, reply)
-        except (Refused, Broken, asyncio.CancelledError) as error:
-            self.abort(str(error))
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        self._half_way = False
 
     async def _ask(self, steps: tuple[Step, ...], data: bytes) -> list[Reply]:
         """Write, and wait for one reply to each step; for fewer if one of them is a 421."""
@@ -169,8 +167,10 @@ class Exchange(asyncio.Protocol):
         self._replies = []
         self._wanted = len(steps)
         self._waiter = self._loop.create_future()
-        # One timer for all the replies: a server that drips one byte at a time gains nothing by it.
-        timer = self._loop.call_later(self._timeout, self.abort, f"no answer within {self._timeout:g} s")
+        # One time limit for all the replies: a server that drips one byte at a time gains nothing by it.
+        # On a connection that may have died in silence since its last letter, there must be time left for another.
+        limit = self._timeout if self.carried <= 1 or steps[0] is Step.CONTENT else self._timeout / 2
+        timer = self._loop.call_later(limit, self.abort, f"no answer within {limit:g} s")
         try:
             self._transport.write(data)
             await self._waiter

@@ -101,6 +101,16 @@ async def test_a_sink_of_its_own_records_what_it_acknowledged_even_when_it_is_ki
         await channel.close()
 
 
+async def test_a_test_can_wait_for_the_next_message() -> None:
+    async with Sink() as sink:
+        channel = SmtpChannel(sink.url)
+        waiting = [asyncio.create_task(sink.next_arrival()) for _ in range(2)]
+        await channel.send(a_message())
+        await asyncio.gather(*waiting)
+        assert sink.count == 1
+        await channel.close()
+
+
 async def test_it_misbehaves_as_asked() -> None:
     async with Sink(policy=lambda moment: Misdeed.CUT if moment.in_all >= 1 else None) as sink:
         channel = SmtpChannel(sink.url, timeout=2)

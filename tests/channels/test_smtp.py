@@ -165,6 +165,23 @@ async def test_a_silent_server_is_left_after_the_time_limit(step: str, expected:
         assert type(await outcome(channel.send(a_message("bad@example.org")))) is expected
 
 
+async def test_those_who_wait_for_a_connection_of_a_silent_relay_are_surely_not_sent() -> None:
+    async with relay(at("MAIL", Misdeed.HANG), connections=2, timeout=0.2) as (_, channel):
+        async with asyncio.timeout(1):
+            outcomes = await asyncio.gather(*(outcome(channel.send(a_message())) for _ in range(50)))
+        assert {type(each) for each in outcomes} == {Unavailable}
+
+
+async def test_a_421_even_to_the_content_sends_the_message_once_on_a_new_connection() -> None:
+    def tired(moment: Moment) -> str | None:
+        return "421 Enough" if moment.step == "CONTENT" and moment.on_connection else None
+
+    async with relay(tired) as (sink, channel):
+        for _ in range(3):
+            await channel.send(a_message())
+        assert (sink.count, sink.duplicates, sink.connections) == (3, [], 3)
+
+
 async def test_idle_connections_that_died_cost_no_message() -> None:
     async with relay(connections=5) as (sink, channel):
         await asyncio.gather(*(channel.send(a_message()) for _ in range(5)))
