@@ -211,9 +211,9 @@ def _overview(stack: "Stack", new_key: str = "") -> Table:
     }
     for name, value in rows.items():
         table.add_row(name, Text(value))
-    if new_key:
-        table.caption = "The API key is shown only now: keep it."
-        table.caption_justify = "left"
+    kept = "The API key is shown only now: keep it. " if new_key else ""
+    table.caption = f"{kept}Ctrl-C ends everything."
+    table.caption_justify = "left"
     return table
 
 
@@ -225,6 +225,7 @@ def configure_logging(complete: Settings, *, quiet: bool = False) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.format_exc_info,
+        _without_color_message,
     ]
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -244,6 +245,12 @@ def configure_logging(complete: Settings, *, quiet: bool = False) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _without_color_message(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Uvicorn says everything twice, once for terminals."""
+    event.pop("color_message", None)
+    return event
 
 
 def main() -> None:

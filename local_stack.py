@@ -1,6 +1,7 @@
 """The programs that Carillon brings up on one machine: PostgreSQL, Temporal, the workers and the API."""
 
 import asyncio
+import errno
 import fcntl
 import json
 import logging
@@ -11,6 +12,7 @@ import signal
 import socket
 import sys
 import sysconfig
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import httpx
 import psutil
@@ -129,7 +131,29 @@ class Program:
             self.watchdog = None
 
 
-class EmbeddedPostgres:
+class Part(ABC):
+    """A program, and how it is brought up: one branch of the process tree, or an `async with` block."""
+
+    program: Program
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Come up, and return when it is ready."""
+
+    async def stop(self) -> None:
+        await self.program.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+class EmbeddedPostgres(Part):
     """PostgreSQL 18 in the data directory; without one, in a temporary folder that goes when the server stops."""
 
     def __init__(self, data_dir: Path | None = None, *, durable: bool = True, kept_open: Sequence[int] = ()) -> None:
@@ -155,22 +179,13 @@ class EmbeddedPostgres:
         await self.cluster.create_database()
 
     async def stop(self) -> None:
-        await self.program.stop()
+        await super().stop()
         self.cluster.clear_up()
         if self.temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-
-class EmbeddedTemporal:
+class EmbeddedTemporal(Part):
     """A Temporal server with its UI on a SQLite file in the data directory; ports that are not given are free ones."""
 
     def __init__(
@@ -221,18 +236,9 @@ class EmbeddedTemporal:
         await self.program.until(self._serves)
 
     async def stop(self) -> None:
-        await self.program.stop()
+        await super().stop()
         if self.temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def _serves(self) -> bool:
         try:
@@ -254,22 +260,14 @@ def ensure_free(port: int, host: str = "127.0.0.1") -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError:
-            raise CannotStart(f"Port {port} is in use: end what listens there, or choose another port") from None
-
-
-class Part(Protocol):
-    """One branch of the process tree."""
-
-    program: Program
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
+        except OSError as error:
+            in_use = "is in use: end what listens there, or choose another port"
+            reason = in_use if error.errno == errno.EADDRINUSE else f"can't be used on {host}: {error.strerror}"
+            raise CannotStart(f"Port {port} {reason}") from None
 
 
 @dataclass
-class Command:
+class Command(Part):
     """A `carillon` command of our own as a part of the tree."""
 
     program: Program
@@ -282,9 +280,6 @@ class Command:
         cli = Path(__file__).with_name("cli.py")
         await self.program.start([sys.executable, cli, self.command, *self.arguments], env=self.env)
         await self.program.until(self.ready)
-
-    async def stop(self) -> None:
-        await self.program.stop()
 
 
 class Stack:
@@ -313,7 +308,7 @@ class Stack:
         self.temporal_ui_url: str | None = None
         self.workers = workers
         self.parts: list[Part] = []
-        self.lock = -1
+        self.kept_open: list[int] = []  # The lock of the data directory, once it is ours.
 
     @property
     def api_url(self) -> str:
@@ -337,7 +332,8 @@ class Stack:
             log.warning("Ending: workers finish what they have in hand")
         for parts in self._in_order_of_stopping():
             await asyncio.gather(*(part.stop() for part in parts))
-        (self.data_dir / "up.json").unlink(missing_ok=True)
+        if self.kept_open:
+            (self.data_dir / "up.json").unlink(missing_ok=True)
         if not work.cancelled():
             work.result()
 
@@ -353,20 +349,21 @@ class Stack:
 
     async def _take_lock(self) -> None:
         """One tree per data directory. The watchdogs hold the lock too: those of a killed tree until it has ended."""
-        self.lock = os.open(self.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = monotonic() + 60
-        while not _locked(self.lock):
-            holder = int(os.pread(self.lock, 20, 0) or 0)
-            if psutil.pid_exists(holder) or monotonic() > deadline:
+        while not _locked(file):
+            holder = int(os.pread(file, 20, 0) or 0)
+            if _lives(holder) or monotonic() > deadline:
                 raise CannotStart(f"Carillon is up on {self.data_dir} already, as process {holder}")
             await asyncio.sleep(0.1)
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+        os.ftruncate(file, 0)
+        os.pwrite(file, str(os.getpid()).encode(), 0)
+        self.kept_open.append(file)
 
     async def _start_servers(self) -> None:
         found: dict[str, object] = {}
         if not self.settings.database_url:
-            postgres = EmbeddedPostgres(self.data_dir, kept_open=[self.lock])
+            postgres = EmbeddedPostgres(self.data_dir, kept_open=self.kept_open)
             self.parts.append(postgres)
             await postgres.start()
             found["database_url"] = postgres.url
@@ -377,7 +374,7 @@ class Stack:
                 ui_port=self.temporal_ui_port,
                 namespace=self.settings.temporal_namespace,
                 binary=self.settings.temporal_bin,
-                kept_open=[self.lock],
+                kept_open=self.kept_open,
             )
             self.parts.append(temporal)
             await temporal.start()
@@ -399,10 +396,10 @@ class Stack:
     async def _start_commands(self, client: Client) -> None:
         env = os.environ | self.settings.environment()
         logs = self.data_dir / "logs"
-        api = Program("API", logs / "api.log", kept_open=[self.lock])
+        api = Program("API", logs / "api.log", kept_open=self.kept_open)
         commands = [Command(api, "api", ["--port", str(self.api_port)], env, self._api_answers)]
         for number in range(1, self.workers + 1):
-            program = Program(f"worker {number}", logs / f"worker-{number}.log", kept_open=[self.lock])
+            program = Program(f"worker {number}", logs / f"worker-{number}.log", kept_open=self.kept_open)
             port = self.settings.worker_metrics_port
             own = {"CARILLON_WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
             commands.append(Command(program, "worker", [], env | own, partial(_polls, client, program)))
@@ -457,6 +454,13 @@ class Stack:
         servers = [part for part in self.parts if not isinstance(part, Command)]
         commands = [part for part in self.parts if isinstance(part, Command)]
         return [[*commands[:1]], [*commands[1:]], *([server] for server in reversed(servers))]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _locked(file: int) -> bool:

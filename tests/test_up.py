@@ -1,0 +1,220 @@
+"""`carillon up`, typed as people type it: it comes up, comes back, ends in order and carries on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from database.embedded import make_data_dir
+from local_stack import EmbeddedTemporal, free_port
+
+CLI = Path(__file__).parent.parent / "cli.py"
+FREE_PORTS = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
+
+
+class Up:
+    """One `carillon up`, and what it has said so far."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **env: str) -> None:
+        self.data_dir = data_dir
+        self.process = subprocess.Popen(
+            [sys.executable, CLI, "up", "--data-dir", data_dir, *FREE_PORTS, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=data_dir,
+            env=clean_environment() | env,
+            start_new_session=True,
+        )
+        self.said = ""
+        self.hear("Ctrl-C")
+        self.programs = [psutil.Process(pid) for pid in self.state["programs"].values()]
+
+    def hear(self, words: str) -> None:
+        """Wait for a line with these words."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said += line
+            if words in line:
+                return
+        raise AssertionError(f"It ended without a word of {words!r}:\n{self.said}")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self.data_dir / "up.json").read_text())
+        return state
+
+    @property
+    def key(self) -> str:
+        return next(word for word in self.said.split() if word.startswith("car_"))
+
+    def account(self, key: str) -> int:
+        answer = httpx.get(f"{self.state['api_url']}/api/account", headers={"Authorization": f"Bearer {key}"})
+        return answer.status_code
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CARILLON_")}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    made = make_data_dir(None)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with folder() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Up]:
+    with folder() as data_dir:
+        up = Up(data_dir)
+        yield up
+        up.end()
+
+
+def test_the_table_says_where_everything_is_and_all_of_it_answers(running: Up) -> None:
+    for line in ("API docs", "Temporal UI", f"{running.data_dir}", "127.0.0.1:1025", "shown only now"):
+        assert line in running.said
+    assert httpx.get(f"{running.state['api_url']}/readyz").json() == {"status": "ok"}
+    assert httpx.get(f"{running.state['api_url']}/docs").status_code == 200
+    assert httpx.get(running.state["temporal_ui_url"]).status_code == 200
+    assert running.account(running.key) == 200
+    assert (running.data_dir / "secret_key").stat().st_mode & 0o777 == 0o600
+    assert list(running.state["programs"]) == ["PostgreSQL", "Temporal", "API", "worker 1"]
+
+
+@pytest.mark.parametrize("name", ["worker 1", "API", "Temporal", "PostgreSQL"])
+def test_a_program_that_is_killed_comes_back_by_itself(running: Up, name: str) -> None:
+    os.kill(running.state["programs"][name], signal.SIGKILL)
+    running.hear(f"{name} ended (-9)")
+    running.hear(f"{name} is up again")
+    assert httpx.get(f"{running.state['api_url']}/readyz", timeout=30).json() == {"status": "ok"}
+    assert running.account(running.key) == 200
+
+
+def test_a_second_one_on_the_same_directory_is_turned_away(running: Up) -> None:
+    said = refusal("up", "--data-dir", str(running.data_dir), *FREE_PORTS)
+    assert said == f"carillon: Carillon is up on {running.data_dir} already, as process {running.process.pid}\n"
+
+
+def test_a_port_in_use_is_told_in_one_line(running: Up, data_dir: Path) -> None:
+    port = httpx.URL(running.state["api_url"]).port
+    said = refusal("up", "--data-dir", str(data_dir), *FREE_PORTS, "--api-port", str(port))
+    assert said == f"carillon: Port {port} is in use: end what listens there, or choose another port\n"
+
+
+def test_it_ends_in_order_and_the_next_one_carries_on_even_after_kill_9(data_dir: Path) -> None:
+    first = Up(data_dir)
+    os.killpg(first.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+    assert first.process.wait(timeout=60) == 0
+    assert not any(program.is_running() for program in first.programs)
+    assert not (data_dir / "up.json").exists()
+    assert "database system is shut down" in (data_dir / "logs" / "postgres.log").read_text()
+
+    second = Up(data_dir)
+    assert "shown at the first start" in second.said
+    assert second.account(first.key) == 200
+    second.process.kill()
+
+    third = Up(data_dir)
+    assert not any(program.is_running() for program in second.programs)
+    assert third.account(first.key) == 200
+    third.process.terminate()
+    assert third.process.wait(timeout=60) == 0
+    assert not any(program.is_running() for program in third.programs)
+
+
+def test_with_servers_of_others_it_starts_none(
+    database_url: str, temporal_server: EmbeddedTemporal, data_dir: Path
+) -> None:
+    up = Up(
+        data_dir,
+        *("--workers", "0"),
+        CARILLON_DATABASE_URL=database_url,
+        CARILLON_TEMPORAL_ADDRESS=temporal_server.address,
+        CARILLON_API_KEY="car_of_the_operator",
+    )
+    assert list(up.state["programs"]) == ["API"]
+    assert f"that of {temporal_server.address}" in up.said
+    assert "the one in CARILLON_API_KEY" in up.said
+    assert up.account("car_of_the_operator") == 200
+    up.end()
+
+
+def test_migrate_alone_prepares_the_servers_that_the_settings_name(
+    database_url: str, temporal_server: EmbeddedTemporal
+) -> None:
+    named = {"CARILLON_DATABASE_URL": database_url, "CARILLON_TEMPORAL_ADDRESS": temporal_server.address}
+    done = carillon("migrate", **named, CARILLON_API_KEY="car_of_the_operator")
+    assert (done.returncode, done.stdout) == (0, "The database and Temporal are ready.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "said"),
+    [
+        (["up", "--data-dir", "/dev/null/below"], {}, "The data directory /dev/null/below can't be written"),
+        (["up", *FREE_PORTS], {"CARILLON_DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/x"}, "PostgreSQL does not"),
+        (["up", *FREE_PORTS], {"CARILLON_LOG_FORMAT": "xml"}, "CARILLON_LOG_FORMAT: "),
+        (["api"], {}, "Set CARILLON_DATABASE_URL"),
+        (["worker"], {"CARILLON_SECRET_KEY": "short"}, "CARILLON_SECRET_KEY: "),
+        (["worker"], {}, "Set CARILLON_SECRET_KEY"),
+        (["migrate"], {"CARILLON_DATABASE_URL": "nonsense"}, "PostgreSQL does not"),
+    ],
+)
+def test_what_stands_in_the_way_is_told_in_one_line(
+    arguments: list[str], env: dict[str, str], said: str, data_dir: Path
+) -> None:
+    line = refusal(*arguments, CARILLON_DATA_DIR=str(data_dir), **env)
+    assert line.startswith(f"carillon: {said}")
+    assert "hidden" not in line
+
+
+def test_a_temporal_server_that_does_not_answer_is_told_in_one_line(database_url: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    line = refusal("worker", **reachable(database_url, address), CARILLON_SECRET_KEY="s" * 32)
+    assert line == f"carillon: Temporal does not answer at {address} (CARILLON_TEMPORAL_ADDRESS)\n"
+
+
+def reachable(database_url: str, address: str) -> dict[str, str]:
+    return {"CARILLON_DATABASE_URL": database_url, "CARILLON_TEMPORAL_ADDRESS": address}
+
+
+def carillon(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(CLI), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=clean_environment() | env,
+        timeout=60,
+    )
+
+
+def refusal(*arguments: str, **env: str) -> str:
+    """What the command said on its way out with status 1: one line."""
+    done = carillon(*arguments, **env)
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
