@@ -20,7 +20,7 @@ log = structlog.get_logger()
 router = APIRouter()
 
 LARGEST_FORM = 32_768  # 200 topics with the longest keys are 15 kB
-MESSAGES = {"email": "e-mail", "sms": "text messages", "whatsapp": "WhatsApp messages"}
+MESSAGES = {"email": "email", "sms": "text messages", "whatsapp": "WhatsApp messages"}
 Form = dict[str, list[str]]
 
 
@@ -105,7 +105,7 @@ def _unsubscribe_page(recipient: Recipient, token: str, *, came_back: bool) -> R
         "state": state,
         "title": {"left": "You are unsubscribed", "back": "You are subscribed again"}.get(state, "Unsubscribe"),
         "messages": MESSAGES[standing.channel],
-        "topic": names.get(standing.topic, standing.topic),
+        "topic": names.get(standing.topic, standing.topic) or None,  # to Liquid, '' is true
         "not_everything": not standing.has_left_everything,
         "choices": len(standing.topics) > 0,
     }

@@ -156,6 +156,14 @@ async def test_the_page_says_who_sends_to_which_address_about_what(
     assert "anna." not in page.text
 
 
+async def test_a_message_about_no_topic_offers_one_button(browser: httpx.AsyncClient, message: SentMessage) -> None:
+    page = await browser.get(message.unsubscribe)
+    assert heading(page) == "Unsubscribe?"
+    assert re.findall(r"<button.*?>(.*?)</button>", page.text) == ["Unsubscribe"]
+    assert " about " not in page.text
+    assert "Choose what you receive" not in page.text
+
+
 async def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing(
     browser: httpx.AsyncClient, letter: SentMessage
 ) -> None:
