@@ -46,7 +46,7 @@ def problems(content: EmailContent, attributes: Collection[str] | None = None) -
     """
     found = list(_of_the_envelope(content))
     unusable = [_unusable(error) for part, source in sources(content).items() for error in _errors(part, source)]
-    if unusable or (content.html is None) == (content.mjml is None):
+    if unusable or content.template_id is not None or (content.html is None) == (content.mjml is None):
         return found + unusable
     part, source = ("html", content.html) if content.html is not None else ("mjml", content.mjml or "")
     try:
@@ -81,12 +81,13 @@ def _warning(code: str, message: str, **where: Any) -> Problem:
 def _of_the_envelope(content: EmailContent) -> Iterator[Problem]:
     if not content.subject.strip():
         yield Problem(code="no_subject", message="The subject is empty.", part="subject")
-    if content.template_id is not None:  # would be filled in, if it were there
+    bodies = [name for name in ("html", "mjml", "template_id") if getattr(content, name) is not None]
+    if len(bodies) > 1:
+        yield Problem(code="two_bodies", message=f"Give one of {' and '.join(bodies)}, not both.", part=bodies[0])
+    elif content.template_id is not None:  # would be filled in, if it were there
         yield Problem(code="no_template", message=f"There is no e-mail template {content.template_id}.")
-    elif content.html is None and content.mjml is None:
+    elif not bodies:
         yield Problem(code="no_body", message="There is nothing to read: give html or mjml.", part="html")
-    elif content.html is not None and content.mjml is not None:
-        yield Problem(code="two_bodies", message="Give either html or mjml, not both.", part="mjml")
     for part, address in (("from_email", content.from_email), ("reply_to", content.reply_to)):
         try:
             if address:
@@ -108,17 +109,17 @@ def _of_variables(used: list[Variable], attributes: Collection[str] | None) -> I
 
 def _of_markup(part: str, source: str) -> Iterator[Problem]:
     for tag in tokens(masked(source, liquid_pieces(source, part))):
-        where = {"part": part, "line": line_of(source, tag.start)}
         href = tag.attributes.get("href")
         if href is not None and tag.name not in ("link", "base", "mj-font"):
             address = unescape(href.value).strip()
             if not address:
-                yield _warning("empty_link", "A link leads nowhere.", **where)
+                yield _warning("empty_link", "A link leads nowhere.", part=part, line=line_of(source, tag.start))
             elif not (ADDRESS.match(address) or LEFT_ALONE.match(address)):
                 message = f"“{href.of(source)}” can't be opened from a message: give the whole address, with https://."
-                yield Problem(code="invalid_link", message=message, **where)
+                yield Problem(code="invalid_link", message=message, part=part, line=line_of(source, tag.start))
         if tag.kind == "start" and tag.name in ("img", "mj-image") and "alt" not in tag.attributes:
-            yield _warning("image_without_alt", 'An image has no alt text: write alt="" if it says nothing.', **where)
+            message = 'An image has no alt text. If it says nothing, say so: alt="".'
+            yield _warning("image_without_alt", message, part=part, line=line_of(source, tag.start))
 
 
 def _of_leaving(content: EmailContent) -> Iterator[Problem]:
