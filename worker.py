@@ -23,6 +23,8 @@ from workflows.connection import connect
 from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
 from workflows.sweeps import SweepWorkflow, ensure_schedule
 
+WORKFLOWS = [CampaignWorkflow, SweepWorkflow]
+
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
 
@@ -38,7 +40,7 @@ async def working(
         Worker(
             client,
             task_queue=ORCHESTRATION,
-            workflows=[CampaignWorkflow, SweepWorkflow],
+            workflows=WORKFLOWS,
             activities=[campaigns.change_state, campaigns.read_state],
             graceful_shutdown_timeout=PATIENCE,
         ),

@@ -20,18 +20,19 @@ EMAIL = {
 
 
 async def people(
-    account: TestAccount, count: int, *, subscribed: bool = True, timezone: str | None = None
+    account: TestAccount, count: int, *, name: str = "person", subscribed: bool = True, timezone: str | None = None
 ) -> list[UUID]:
-    """`count` contacts, `person-<n>-<part of the account's id>@example.org`, who agreed to e-mail."""
+    """`count` contacts, `<name>-<n>-<part of the account's id>@example.org`, who agreed to e-mail."""
     async with account.transaction() as tx:
         rows = await tx.execute(
             text("""
                 INSERT INTO contacts (account_id, email, first_name, timezone)
-                SELECT :account_id, format('person-%s-%s@example.org', n, right(CAST(:account_id AS text), 12)),
+                SELECT :account_id,
+                       CAST(:name AS text) || '-' || n || '-' || right(CAST(:account_id AS text), 12) || '@example.org',
                        'Person ' || n, :timezone
                 FROM generate_series(1, :count) AS n RETURNING id
             """),
-            {"account_id": account.id, "count": count, "timezone": timezone},
+            {"account_id": account.id, "name": name, "count": count, "timezone": timezone},
         )
         ids = [row.id for row in rows]
         if subscribed:

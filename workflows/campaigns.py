@@ -26,7 +26,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import CRUNCHING, PRIORITY_BROADCAST, QUICK, SENDING
 
 STATE = SearchAttributeKey.for_keyword("State")
-MOST_EVENTS = 1500  # a run's history ends well below Temporal's own limit
 LONGEST_BACKOFF = timedelta(minutes=5)
 
 
@@ -111,7 +110,7 @@ class CampaignWorkflow:
                 raise self.failure
             if not self.under_way and (self.cancelled or not (self.waves or self.waiting)):
                 return
-            if workflow.info().get_current_history_length() > MOST_EVENTS:
+            if workflow.info().get_current_history_length() > self.input.most_events:
                 await self.continue_as_new()
             await self.until(self.time_to_next(), "wait for the next shard to fall due")
 

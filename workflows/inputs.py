@@ -33,6 +33,7 @@ class CampaignInput(BaseModel):
     starts_at: datetime | None = None
     window: int = 4  # shards delivered at the same time
     shard_size: int = 2000
+    most_events: int = 1500  # of one run; what is in flight then still adds a few
     progress: CampaignProgressState | None = None  # set when continued as new
 
 
