@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from api import accounts, errors, health, keys, subscriptions, tracking
+from api import accounts, errors, health, keys, subscriptions, templates, tracking
 from api.auth import FailedAttempts
 from database.engine import Database
 from marketing.tracking import Tokens
 
-ROUTERS = [accounts.router, keys.router]
+ROUTERS = [accounts.router, keys.router, templates.router]
 
 
 def create_app(database: Database, temporal: Client, *, public_url: str, secret_key: bytes) -> FastAPI:
