@@ -87,7 +87,7 @@ class Sink:
         self.received: deque[Received] = deque(maxlen=keep)
         self.contents: deque[bytes] = deque(maxlen=keep_contents)
         self.duplicates: list[Received] = []
-        self._seen: set[int] = set()  # hashes: a million messages in 60 MB, and no two in 10^7 runs alike by chance
+        self._seen: set[int] = set()  # hashes of what came: two in a million are alike by chance once in 10^7 runs
         self._record = record
         self._record_fd = -1
         self._scheme = "smtps" if implicit_tls else "smtp"
@@ -163,8 +163,8 @@ class Sink:
 class _Conversation(SMTP):
     """aiosmtpd greets, secures and authenticates; the mail itself takes this shorter way.
 
-    aiosmtpd reads content line by line and parses each address by the full grammar: 560 µs of the two cores for each
-    3 KB message, which the product would then be measured by. This takes 25 µs.
+    aiosmtpd reads content line by line and addresses by their full grammar: 380 µs of CPU for a message of 4 KB, which
+    would be charged to whoever is measured against it. This takes 40 µs.
     """
 
     def __init__(self, sink: Sink, **options: Any) -> None:
