@@ -22,9 +22,10 @@ from marketing.tracking import Tokens
 log = structlog.get_logger()
 router = APIRouter()
 
-# A transparent GIF89a of 1 × 1, the form that every mail program draws.
-PIXEL = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
 NEVER_KEPT = {"Cache-Control": "no-store, no-cache, max-age=0, private", "Referrer-Policy": "no-referrer"}
+# A transparent GIF89a of 1 × 1, the form that every mail program draws.
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+PIXEL = Response(GIF, headers=NEVER_KEPT, media_type="image/gif")
 # A reader waits for a page: a database that is away gets this long before we ask them to try again.
 PATIENCE_SECONDS = 5
 SAFE_IN_LOCATION = ":/%#?=@[]!$&'()*+,;~"
@@ -53,7 +54,7 @@ async def opened(request: Request) -> Response:
         found = await _put_on_record(request, token.account_id, Hit(Action.OPEN, token.delivery_id, now, sign))
     except NotOnRecord:
         return Response(status_code=503, headers={**NEVER_KEPT, "Retry-After": "3"})
-    return nothing_here() if found is None else Response(PIXEL, headers=NEVER_KEPT, media_type="image/gif")
+    return nothing_here() if found is None else PIXEL
 
 
 async def clicked(request: Request) -> Response:
