@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
 from channels.mime import Letter, one_line
 
 _LONGEST_REPLY = 64 * 1024  # bytes; a server that never stops talking must not fill our memory
+_HUNG_UP = "the server hung up"
 _GOODBYE = 3.0  # seconds; nothing depends on the answer to QUIT
 
 
@@ -81,7 +83,7 @@ class Exchange(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        return self._lost is None
+        return self._lost is None and not self._transport.is_closing()
 
     def takes(self, letter: Letter) -> bool:
         """Can this server take the letter's addresses?"""
@@ -97,6 +99,8 @@ class Exchange(asyncio.Protocol):
         self.carried += 1
         try:
             await self._envelope(letter)
+            if not self.usable:  # lost together with the server's readiness: nothing of the content was written
+                raise Broken(Step.DATA, self._lost or _HUNG_UP)
             content_begins()
             # A dot that begins a line is doubled (RFC 5321 4.5.2). Content ends a line, so the last dot is alone.
             content = letter.content.replace(b"\r\n.", b"\r\n..")
@@ -115,11 +119,10 @@ class Exchange(asyncio.Protocol):
 
     async def quit(self) -> None:
         """Say goodbye, and hang up whatever the answer is."""
+        self._timeout = min(self._timeout, _GOODBYE)
         try:
-            self._timeout = min(self._timeout, _GOODBYE)
-            await self._ask((Step.QUIT,), b"QUIT\r\n")
-        except Broken:
-            pass
+            with suppress(Broken):
+                await self._ask((Step.QUIT,), b"QUIT\r\n")
         finally:
             self._lost = self._lost or "closed"
             self._transport.close()
@@ -152,7 +155,8 @@ class Exchange(asyncio.Protocol):
             except Refused:
                 # RFC 2920 3.1: a server may ask for content though it refused the recipient. It gets none.
                 if replies[-1].code == 354:
-                    await self._ask((Step.DATA,), b".\r\n")
+                    with suppress(Broken):
+                        await self._ask((Step.DATA,), b".\r\n")
                 raise
         else:
             for step, command in zip(_ENVELOPE, commands, strict=True):
@@ -162,8 +166,8 @@ class Exchange(asyncio.Protocol):
 
     async def _ask(self, steps: tuple[Step, ...], data: bytes) -> list[Reply]:
         """Write, and wait for one reply to each step; for fewer if one of them is a 421."""
-        if self._lost is not None:
-            raise Broken(steps[0], self._lost)
+        if not self.usable:
+            raise Broken(steps[0], self._lost or _HUNG_UP)
         self._replies = []
         self._wanted = len(steps)
         self._waiter = self._loop.create_future()
@@ -205,7 +209,7 @@ class Exchange(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = self._lost or (f"connection lost: {error}" if error else "the server hung up")
+        self._lost = self._lost or (f"connection lost: {error}" if error else _HUNG_UP)
         self._wake()
 
     def _wake(self) -> None:

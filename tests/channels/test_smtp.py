@@ -334,6 +334,26 @@ async def test_an_answer_too_many_is_never_taken_for_the_next_message() -> None:
         await channel.close()
 
 
+async def test_answers_in_any_number_of_pieces_and_lines_are_understood() -> None:
+    async def say(writer: asyncio.StreamWriter, answer: bytes) -> None:
+        for byte in answer:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+
+    async def stutter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer, "250-PIPELINING\r\n")
+        await reader.readuntil(b"DATA\r\n")
+        await say(writer, b"250-2.1.0 Sender\r\n250 2.1.0 OK\r\n251 2.1.5 Will forward\r\n354 Go on\r\n")
+        await reader.readuntil(b"\r\n.\r\n")
+        await say(writer, b"250-2.0.0 Taken\r\n250-and\r\n250 queued as 1\x007\r\n")
+        await reader.readline()
+
+    async with scripted(stutter) as url:
+        channel = SmtpChannel(url)
+        assert (await channel.send(a_message())).reply == "250 2.0.0 Taken and queued as 1 7"
+        await channel.close()
+
+
 async def test_a_server_that_wants_content_for_a_refused_recipient_gets_none() -> None:
     content: list[bytes] = []
 
@@ -353,6 +373,17 @@ async def test_a_server_that_wants_content_for_a_refused_recipient_gets_none() -
             await channel.send(a_message())
         assert content == [b".\r\n"]
         await channel.close()
+
+
+async def test_a_server_that_leaves_as_it_asks_for_the_content_took_nothing() -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer, "250-PIPELINING\r\n")
+        await reader.readuntil(b"DATA\r\n")
+        writer.write(b"250 OK\r\n250 OK\r\n354 Go on\r\n421 On second thoughts\r\n")
+
+    async with scripted(leave) as url:
+        with pytest.raises(Unavailable):
+            await SmtpChannel(url).send(a_message())
 
 
 async def test_content_arrives_byte_for_byte_whatever_its_dots() -> None:
