@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
+from activities.samples import Samples
 from activities.sweeps import Sweeps
 from channels.base import Channel
 from channels.smtp import SmtpChannel
@@ -21,9 +22,10 @@ from settings import Settings
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
+from workflows.samples import SampleWorkflow
 from workflows.sweeps import SweepWorkflow, ensure_schedule
 
-WORKFLOWS = [CampaignWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, SampleWorkflow, SweepWorkflow]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
@@ -47,7 +49,7 @@ async def working(
         Worker(
             client,
             task_queue=DELIVERY_EMAIL,
-            activities=[delivery.deliver],
+            activities=[delivery.deliver, Samples(database, channels, links).send_sample],
             max_concurrent_activities=20,
             graceful_shutdown_timeout=PATIENCE,
         ),

@@ -15,16 +15,16 @@ from temporalio import activity
 
 from activities.campaigns import email_rules, read_totals
 from activities.inputs import Delivered, DeliverInput
-from channels.base import Channel, Deferred, Message, Rejected, Sender, Unavailable, Uncertain
+from activities.messages import Composer
+from channels.base import Channel, Deferred, Rejected, Unavailable, Uncertain
 from database import campaigns, deliveries
 from database.deliveries import Lease, Leased, Outcome
 from database.eligibility import Rules
 from database.engine import Database
 from marketing.campaigns import CampaignPlan, CampaignState
-from marketing.contacts import template_view
 from marketing.deliveries import MOST_ATTEMPTS, FailReason, UncertainReason, retry_delay
-from marketing.rendering import Renderer, RenderError
-from marketing.tracking import RecipientLinks, feedback_id, list_headers
+from marketing.rendering import RenderError
+from marketing.tracking import RecipientLinks
 
 log = structlog.get_logger()
 
@@ -35,11 +35,10 @@ _MOST_PLANS = 100  # kept compiled per process
 
 @dataclass
 class Mailing:
-    """A campaign made ready for sending: its plan, and its templates compiled."""
+    """A campaign made ready for sending."""
 
     plan: CampaignPlan
-    renderer: Renderer
-    sender: Sender
+    composer: Composer
 
 
 @dataclass
@@ -83,8 +82,8 @@ class Deliveries:
         if campaign_id not in self.mailings:
             async with self.database.transaction(account_id) as tx:
                 plan = await campaigns.load_plan(tx, campaign_id)
-            sender = Sender(plan.email.from_name, plan.email.from_email)
-            self.mailings[campaign_id] = Mailing(plan, Renderer(plan.email.prepared), sender)
+            composer = Composer(account_id, campaign_id, plan.email, self.links)
+            self.mailings[campaign_id] = Mailing(plan, composer)
             if len(self.mailings) > _MOST_PLANS:
                 self.mailings.popitem(last=False)
         self.mailings.move_to_end(campaign_id)
@@ -224,7 +223,7 @@ class _Delivery:
     async def send(self, leased: Leased, deadline: float, slot: float) -> Outcome:
         """One message, and truthfully what became of it."""
         try:
-            message = self.render(leased)
+            message = self.mailing.composer.message(leased.id, leased.contact, self.now())
         except RenderError as error:
             return Outcome(leased.id, "failed", FailReason.RENDER, str(error))
         if slot > monotonic():
@@ -252,36 +251,3 @@ class _Delivery:
                 return Outcome(leased.id, "planned", reply=why)
             return Outcome(leased.id, "uncertain", UncertainReason.CONNECTION_LOST, why)
         return Outcome(leased.id, "sent", reply=receipt.reply)
-
-    def render(self, leased: Leased) -> Message:
-        account_id, links, mailing = self.input.account_id, self.our.links, self.mailing
-        targets = mailing.plan.email.prepared.links
-        contact_id = leased.contact["id"]
-        unsubscribe = links.unsubscribe(account_id, contact_id, leased.id)
-        rendered = mailing.renderer.render(
-            template_view(leased.contact),
-            account=mailing.plan.email.account,
-            campaign=mailing.plan.email.campaign,
-            links=lambda number, url: (
-                links.click(account_id, leased.id, number)
-                if url == targets[number]
-                else links.click_to(account_id, leased.id, number, url)  # written for this contact alone
-            ),
-            now=self.now(),
-            unsubscribe_url=unsubscribe,
-            preferences_url=links.preferences(account_id, contact_id, leased.id),
-            open_pixel_url=links.pixel(account_id, leased.id),
-        )
-        return Message(
-            delivery_id=leased.id,
-            to=leased.contact["email"],
-            sender=mailing.sender,
-            reply_to=mailing.plan.email.reply_to,
-            subject=rendered.subject,
-            text=rendered.text,
-            html=rendered.html,
-            headers={
-                **list_headers(unsubscribe),
-                "Feedback-ID": feedback_id(account_id, self.input.campaign_id, "broadcast"),
-            },
-        )

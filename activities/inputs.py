@@ -91,20 +91,16 @@ class Unattended(BaseModel):
     not_told: list[UUID] = []  # cancelled in the database, still at work
 
 
-class TestSend(CampaignRef):
-    """Send a campaign's message to these addresses, as a test, rendered for one contact."""
+class SendSample(CampaignRef):
+    """Send a campaign's message to these addresses, marked as a test, as one contact would get it."""
 
-    __test__ = False
-
-    plan_json: str  # a draft has no frozen plan yet
-    contact_id: UUID | None
+    contact_id: UUID | None  # None: somebody made up
     addresses: list[str]
+    now: datetime
 
 
-class TestSent(BaseModel):
+class SampleSent(BaseModel):
     """What became of each test message: 'sent', or why not."""
-
-    __test__ = False
 
     results: dict[str, str]
 

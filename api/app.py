@@ -6,12 +6,35 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from api import accounts, errors, health, keys, subscriptions, templates, tracking
+from api import (
+    accounts,
+    campaign_checks,
+    campaign_control,
+    campaign_previews,
+    campaign_reports,
+    campaigns,
+    errors,
+    health,
+    keys,
+    subscriptions,
+    templates,
+    tracking,
+)
 from api.auth import FailedAttempts
+from api.idempotency import Idempotency
 from database.engine import Database
-from marketing.tracking import Tokens
+from marketing.tracking import RecipientLinks, Tokens
 
-ROUTERS = [accounts.router, keys.router, templates.router]
+ROUTERS = [
+    accounts.router,
+    keys.router,
+    templates.router,
+    campaigns.router,
+    campaign_checks.router,
+    campaign_previews.router,
+    campaign_control.router,
+    campaign_reports.router,
+]
 
 
 def create_app(database: Database, temporal: Client, *, public_url: str, secret_key: bytes) -> FastAPI:
@@ -41,14 +64,14 @@ def create_app(database: Database, temporal: Client, *, public_url: str, secret_
     )
     app.state.database = database
     app.state.temporal = temporal
-    app.state.public_url = public_url
-    app.state.secret_key = secret_key
     app.state.tokens = Tokens(secret_key)
+    app.state.links = RecipientLinks(public_url, app.state.tokens)
     app.state.hits = tracking.Hits(database)
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)
+    app.add_middleware(Idempotency)
+    app.add_middleware(tracking.Shortcut)  # the last one added is the first one asked
     app.include_router(health.router)
-    app.include_router(tracking.router)
     app.include_router(subscriptions.router)
     for router in ROUTERS:
         app.include_router(router, responses=errors.PROBLEMS)

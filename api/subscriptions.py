@@ -14,7 +14,7 @@ from database import subscriptions
 from database.engine import AWAY, Database
 from database.subscriptions import Proof, Recipient
 from marketing.subscriptions import EVERYTHING, Standing, Statuses, masked
-from marketing.tracking import Tokens
+from marketing.tracking import OF_A_TEST, Tokens
 
 log = structlog.get_logger()
 router = APIRouter()
@@ -60,6 +60,8 @@ async def _visit(
     """Store what a form asks for, and only then show how things stand."""
     tokens: Tokens = request.app.state.tokens
     token: str = request.path_params["token"]
+    if token == OF_A_TEST:
+        return page("nobody")
     if (bearer := tokens.read_unsubscribe(token)) is None:
         return nothing_here()
     form = await _form(request) if request.method == "POST" else None

@@ -127,7 +127,7 @@ async def page(tx: Connection, wanted: CampaignFilter, *, after: UUID | None, li
     if wanted.kind:
         query = query.where(campaigns.c.kind == wanted.kind)
     if wanted.channel:
-        query = query.where(campaigns.c.channels.any(wanted.channel))
+        query = query.where(campaigns.c.channels.contains([wanted.channel]))
     if wanted.created_from:
         query = query.where(campaigns.c.created_at >= wanted.created_from)
     if wanted.created_to:

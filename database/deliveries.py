@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from database import audiences, campaigns, counters
-from database.eligibility import Rules
+from database.eligibility import CONTACT_COLUMNS, Rules
 from database.engine import Connection
 from marketing.campaigns import CampaignPlan, CampaignState
 from marketing.deliveries import ErrorWindow
@@ -118,21 +118,6 @@ class Lease:
         return len(self.messages) + self.skipped.total() + self.deferred
 
 
-_CONTACT_COLUMNS = (
-    "id",
-    "email",
-    "phone",
-    "external_id",
-    "first_name",
-    "last_name",
-    "country",
-    "locale",
-    "timezone",
-    "attributes",
-    "tags",
-)
-
-
 async def lease(
     tx: Connection,
     campaign_id: UUID,
@@ -177,7 +162,7 @@ async def lease(
     taken = Lease(starts_in=meter.slot_in if meter and plan.rate_limit_per_second else 0.0)
     for row in rows.mappings():
         if row["state"] == "sending":
-            contact = {name: row[f"contact_{name}"] for name in _CONTACT_COLUMNS}
+            contact = {name: row[f"contact_{name}"] for name in CONTACT_COLUMNS}
             taken.messages.append(Leased(row["id"], row["attempts"], contact))
         elif row["state"] == "skipped":
             taken.skipped[row["reason"]] += 1
@@ -197,7 +182,7 @@ async def lease(
 
 
 def _lease_statement(rules: Rules) -> str:
-    contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in _CONTACT_COLUMNS)
+    contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in CONTACT_COLUMNS)
     return f"""
         WITH due AS (
             SELECT id, contact_id, attempts FROM deliveries

@@ -9,6 +9,21 @@ from marketing.accounts import Account
 # The column of `contacts` that holds the address of a channel, and how suppressions spell it.
 ADDRESS = {"email": "contacts.email_key", "sms": "contacts.phone", "whatsapp": "contacts.phone"}
 
+# What a message may say about its contact.
+CONTACT_COLUMNS = (
+    "id",
+    "email",
+    "phone",
+    "external_id",
+    "first_name",
+    "last_name",
+    "country",
+    "locale",
+    "timezone",
+    "attributes",
+    "tags",
+)
+
 
 @dataclass(frozen=True)
 class Rules:

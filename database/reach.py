@@ -1,11 +1,12 @@
 """Whom would a campaign reach right now, and what takes the others away?"""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
 from database import audiences
-from database.eligibility import Rules
+from database.eligibility import CONTACT_COLUMNS, Rules
 from database.engine import Connection
 from marketing.campaigns import Audience
 
@@ -32,6 +33,13 @@ async def verdict(tx: Connection, contact_id: UUID, rules: Rules) -> str | None:
     )
     why: str | None = row.scalar_one_or_none()
     return why
+
+
+async def contact(tx: Connection, contact_id: UUID) -> dict[str, Any] | None:
+    """A living contact as the lease would hand it over; None if there is none."""
+    query = text(f"SELECT {', '.join(CONTACT_COLUMNS)} FROM contacts WHERE id = :id AND deleted_at IS NULL")
+    row = (await tx.execute(query, {"id": contact_id})).mappings().one_or_none()
+    return dict(row) if row else None
 
 
 async def sample(tx: Connection, audience: Audience, limit: int) -> list[UUID]:

@@ -29,6 +29,9 @@ CLICK_LAYOUT = Struct(">B16s16sH")
 UNSUBSCRIBE_LAYOUT = Struct(">B16s16s16s")
 
 
+OF_A_TEST = "test"  # in the place of a token
+
+
 class Opened(NamedTuple):
     """What an open token vouches for."""
 
@@ -164,6 +167,10 @@ class RecipientLinks:
 
     def unsubscribe(self, account_id: UUID, contact_id: UUID, delivery_id: UUID) -> str:
         return f"{self._start}/u/{self._tokens.unsubscribe(account_id, contact_id, delivery_id)}"
+
+    def unsubscribe_of_a_test(self) -> str:
+        """Leads to a page that explains itself: a test message has nobody to unsubscribe."""
+        return f"{self._start}/u/{OF_A_TEST}"
 
     def preferences(self, account_id: UUID, contact_id: UUID, delivery_id: UUID) -> str:
         """Whoever may unsubscribe may choose topics: the page takes the same token."""

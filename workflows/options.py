@@ -37,6 +37,13 @@ SENDING: ActivityOptions = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
 }
 
+# A message whose loss is seen at once, and whose doubling is not worth a risk.
+SENDING_ONCE: ActivityOptions = {
+    "task_queue": DELIVERY_EMAIL,
+    "start_to_close_timeout": timedelta(minutes=2),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}
+
 # Many rows are moved at once.
 CRUNCHING: ActivityOptions = {
     "task_queue": BULK,

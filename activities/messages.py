@@ -1,0 +1,130 @@
+"""How does a campaign's e-mail become a message to one contact?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from channels.base import Message, Sender
+from database import accounts, campaigns, templates
+from database.campaigns import Campaign
+from database.engine import Connection
+from marketing.accounts import Account
+from marketing.campaigns import CampaignState, EmailPlan
+from marketing.contacts import template_view
+from marketing.content import EmailContent, prepare
+from marketing.rendering import Renderer
+from marketing.tracking import RecipientLinks, feedback_id, list_headers
+
+
+@dataclass
+class Composer:
+    """One campaign's e-mail, compiled once, written for each contact."""
+
+    account_id: UUID
+    campaign_id: UUID
+    plan: EmailPlan
+    links: RecipientLinks
+
+    def __post_init__(self) -> None:
+        self.renderer = Renderer(self.plan.prepared)
+        self.sender = Sender(self.plan.from_name, self.plan.from_email)
+
+    def message(self, delivery_id: UUID, contact: Mapping[str, Any], now: datetime) -> Message:
+        """The message of a delivery, with its own links.
+
+        Raises:
+            RenderError: the templates fail for this contact.
+        """
+        ours, targets = self.links, self.plan.prepared.links
+        unsubscribe = ours.unsubscribe(self.account_id, contact["id"], delivery_id)
+
+        def tracked(number: int, url: str) -> str:
+            if url == targets[number]:
+                return ours.click(self.account_id, delivery_id, number)
+            return ours.click_to(self.account_id, delivery_id, number, url)  # written for this contact alone
+
+        rendered = self.renderer.render(
+            template_view(contact),
+            account=self.plan.account,
+            campaign=self.plan.campaign,
+            links=tracked,
+            unsubscribe_url=unsubscribe,
+            preferences_url=ours.preferences(self.account_id, contact["id"], delivery_id),
+            open_pixel_url=ours.pixel(self.account_id, delivery_id),
+            now=now,
+        )
+        return Message(
+            delivery_id=delivery_id,
+            to=contact["email"],
+            sender=self.sender,
+            reply_to=self.plan.reply_to,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            headers={
+                **list_headers(unsubscribe),
+                "Feedback-ID": feedback_id(self.account_id, self.campaign_id, "broadcast"),
+            },
+        )
+
+    def sample(self, delivery_id: UUID, contact: Mapping[str, Any], to: str, now: datetime) -> Message:
+        """The message as this contact would get it, but outside the figures: links lead straight to their targets, and
+        the ways to unsubscribe to a page that only explains itself."""
+        unsubscribe = self.links.unsubscribe_of_a_test()
+        rendered = self.renderer.render(
+            template_view(contact),
+            account=self.plan.account,
+            campaign=self.plan.campaign,
+            links=lambda _, url: url,
+            unsubscribe_url=unsubscribe,
+            preferences_url=unsubscribe,
+            open_pixel_url=None,
+            now=now,
+        )
+        return Message(
+            delivery_id=delivery_id,
+            to=to,
+            sender=self.sender,
+            reply_to=self.plan.reply_to,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            headers=list_headers(unsubscribe),
+        )
+
+
+# Somebody to show a message to while an account has no contacts yet.
+NOBODY: Mapping[str, Any] = {"id": UUID(int=0), "email": "someone@example.com", "attributes": {}, "tags": []}
+
+
+async def email_content(tx: Connection, content: EmailContent | None) -> EmailContent | None:
+    """The e-mail as written, with what its stored template gives; None if nothing was written yet."""
+    if content is None or content.template_id is None:
+        return content
+    return await templates.filled_in(tx, content)
+
+
+async def email_plan(tx: Connection, account: Account, campaign: Campaign) -> EmailPlan:
+    """What was frozen at launch; for a draft, what a launch would freeze now.
+
+    Raises:
+        ContentError: there is nothing that can be sent.
+    """
+    if campaign.state is not CampaignState.DRAFT:
+        return (await campaigns.load_plan(tx, campaign.id)).email
+    content = await email_content(tx, campaign.definition.content.email) or EmailContent()
+    return EmailPlan(
+        prepared=prepare(content),
+        from_name=content.from_name,
+        from_email=content.from_email,
+        reply_to=content.reply_to,
+        account={"name": account.name, "postal_address": account.postal_address},
+        campaign={"id": str(campaign.id), "name": campaign.name},
+    )
+
+
+async def composer(tx: Connection, account_id: UUID, campaign: Campaign, links: RecipientLinks) -> Composer:
+    account = await accounts.read(tx, account_id)
+    return Composer(account_id, campaign.id, await email_plan(tx, account, campaign), links)

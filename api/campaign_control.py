@@ -1,0 +1,173 @@
+"""`/api/campaigns/{id}/launch`, `/pause`, `/resume`, `/cancel`: the life of a campaign."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.inputs import Totals
+from api.auth import Caller, Editor
+from api.campaign_checks import check_launchable
+from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
+from api.errors import Conflict, Unavailable
+from database import campaigns
+from database.campaigns import Campaign
+from marketing.campaigns import CampaignState, Move, Schedule
+from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
+from workflows.inputs import CampaignInput, Command
+from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST
+
+router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
+
+_PATIENCE_SECONDS = 10.0
+
+
+class Why(BaseModel):
+    """Told to the operators, and kept in the campaign's history."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "Wrong price in the headline"}})
+
+    reason: str = Field("", max_length=500)
+
+
+# -- launch ----------------------------------------------------------------------------------------------------------
+
+
+@router.post("/{campaign_id}/launch", status_code=202)
+async def launch_campaign(campaign_id: UUID, request: Request, caller: Editor) -> CampaignAnswer:
+    """Start the campaign, now or at its scheduled time. Asked many times at once, one run starts."""
+    async with caller.transaction() as tx:
+        campaign = await find(tx, campaign_id)
+    return await _launch(request, caller, campaign)
+
+
+@router.post("/{campaign_id}/send", status_code=202)
+async def send_campaign(campaign_id: UUID, request: Request, caller: Editor) -> CampaignAnswer:
+    """The same as `/launch`."""
+    return await launch_campaign(campaign_id, request, caller)
+
+
+@router.post("/{campaign_id}/schedule", status_code=202)
+async def schedule_campaign(campaign_id: UUID, schedule: Schedule, request: Request, caller: Editor) -> CampaignAnswer:
+    """Give the campaign this moment and launch it; it waits for the moment by itself."""
+    check_schedule(schedule)
+    async with caller.transaction() as tx:
+        campaign = await find(tx, campaign_id)
+        allow(Move.LAUNCH, campaign.state)
+        changed = campaign.definition.model_copy(update={"schedule": schedule})
+        scheduled = await campaigns.replace_draft(tx, campaign_id, changed)
+    if scheduled is None:
+        raise Conflict("This campaign was launched at this very moment.")
+    return await _launch(request, caller, scheduled)
+
+
+async def _launch(request: Request, caller: Caller, campaign: Campaign) -> CampaignAnswer:
+    """Write the intent down, then start the workflow; the sweep starts it if we crash between the two."""
+    allow(Move.LAUNCH, campaign.state)
+    temporal: Client = request.app.state.temporal
+    schedule = campaign.definition.schedule
+    waits = schedule is not None and schedule.starts_at() > datetime.now(UTC)
+    state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
+    async with caller.transaction() as tx:
+        plan = await check_launchable(tx, caller.account_id, campaign)
+        launched = await campaigns.launch(tx, caller.account_id, campaign.id, plan, plan.email.prepared.links, state)
+        current = await find(tx, campaign.id)
+    if not launched:
+        allow(Move.LAUNCH, current.state)
+    input = CampaignInput(
+        account_id=caller.account_id,
+        campaign_id=campaign.id,
+        name=campaign.name,
+        starts_at=schedule.starts_at() if schedule else None,
+    )
+    try:
+        await temporal.start_workflow(
+            CampaignWorkflow.run,
+            input,
+            id=campaign_workflow_id(campaign.id),
+            task_queue=ORCHESTRATION,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=search_attributes(input, state),
+            static_summary=campaign.name,
+            priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),
+        )
+    except WorkflowAlreadyStartedError:
+        pass  # the sweep was faster
+    except RPCError as error:
+        # The launch is on record: it happens as soon as Temporal is back. Better told than hidden.
+        if error.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+            raise
+    return answer(current)
+
+
+# -- pause, resume, cancel -------------------------------------------------------------------------------------------
+
+
+@router.post("/{campaign_id}/pause")
+async def pause_campaign(campaign_id: UUID, request: Request, caller: Editor, why: Why | None = None) -> CampaignAnswer:
+    """Hold the campaign. When this has answered, at most the messages in flight still leave."""
+    return await _fence(request, caller, campaign_id, Move.PAUSE, CampaignState.PAUSED, (why or Why()).reason)
+
+
+@router.post("/{campaign_id}/cancel")
+async def cancel_campaign(
+    campaign_id: UUID, request: Request, caller: Editor, why: Why | None = None
+) -> CampaignAnswer:
+    """End the campaign; what has not left becomes `skipped` with the reason `cancelled`."""
+    return await _fence(request, caller, campaign_id, Move.CANCEL, CampaignState.CANCELLED, (why or Why()).reason)
+
+
+@router.post("/{campaign_id}/resume")
+async def resume_campaign(
+    campaign_id: UUID, request: Request, caller: Editor, why: Why | None = None
+) -> CampaignAnswer:
+    """Go on with what is left."""
+    async with caller.transaction() as tx:
+        allow(Move.RESUME, (await find(tx, campaign_id)).state)
+    temporal: Client = request.app.state.temporal
+    handle = _handle(temporal, campaign_id)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await handle.execute_update(CampaignWorkflow.resume, Command(reason=(why or Why()).reason))
+    except (TimeoutError, RPCError) as error:
+        raise Unavailable(
+            "No worker took this up in time. The campaign may resume later; look at its status."
+        ) from error
+    except WorkflowUpdateFailedError as error:
+        raise Conflict(str(error.cause)) from error
+    async with caller.transaction() as tx:
+        return answer(await find(tx, campaign_id))
+
+
+def _handle(temporal: Client, campaign_id: UUID) -> WorkflowHandle[CampaignWorkflow, Totals]:
+    return temporal.get_workflow_handle(campaign_workflow_id(campaign_id))
+
+
+async def _fence(
+    request: Request, caller: Caller, campaign_id: UUID, move: Move, state: CampaignState, reason: str
+) -> CampaignAnswer:
+    """Raise the flag that every lease reads, so that it holds even if no worker or Temporal answers; then tell the
+    workflow."""
+    async with caller.transaction() as tx:
+        campaign = await find(tx, campaign_id)
+        allow(move, campaign.state)
+        reached, _ = await campaigns.change_state(tx, caller.account_id, campaign_id, state, reason)
+        if reached is not state:
+            allow(move, reached)
+    temporal: Client = request.app.state.temporal
+    handle = _handle(temporal, campaign_id)
+    update = CampaignWorkflow.pause if move is Move.PAUSE else CampaignWorkflow.cancel
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await handle.execute_update(update, Command(reason=reason))
+    except (TimeoutError, RPCError, WorkflowUpdateFailedError):
+        pass  # The flag holds. The workflow finds it at its next set, or the sweep tells it.
+    async with caller.transaction() as tx:
+        return answer(await find(tx, campaign_id))

@@ -1,0 +1,109 @@
+"""`/api/campaigns/{id}/stats`, `/recipients`, `/events`: what has become of it?"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.auth import Viewer
+from api.campaigns import find
+from api.errors import Malformed
+from api.paging import Cursor, Limit, Page, page_of
+from database import counters, recipients
+from marketing.deliveries import DeliveryState
+from marketing.reports import CampaignStats, campaign_stats
+
+router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
+
+
+class Recipient(BaseModel):
+    """One message to one contact: how far it came, and why no further."""
+
+    delivery_id: UUID
+    contact_id: UUID
+    email: str | None
+    channel: str
+    state: DeliveryState
+    reason: str | None
+    reply: str | None
+    attempts: int
+    not_before: datetime
+    finished_at: datetime | None
+    opened_at: datetime | None
+    clicked_at: datetime | None
+    unsubscribed_at: datetime | None
+
+
+class Event(BaseModel):
+    """Something that happened to the campaign (`campaign.…`) or to one of its messages (`message.…`)."""
+
+    id: UUID
+    name: str
+    occurred_at: datetime
+    contact_id: UUID | None
+    delivery_id: UUID | None
+    machine: bool
+    properties: dict[str, Any]
+
+
+@router.get("/{campaign_id}/stats")
+async def stats_of_campaign(campaign_id: UUID, caller: Viewer) -> CampaignStats:
+    """The figures, from live counters: `planned = pending + sent + skipped + failed + uncertain` at every moment."""
+    async with caller.transaction() as tx:
+        await find(tx, campaign_id)
+        return campaign_stats(await counters.read(tx, campaign_id))
+
+
+@router.get("/{campaign_id}/recipients")
+async def recipients_of_campaign(
+    campaign_id: UUID,
+    caller: Viewer,
+    state: DeliveryState | None = None,
+    reason: Annotated[str | None, Query(max_length=100, description="Such as `unsubscribed` or `rejected`.")] = None,
+    contact_id: UUID | None = None,
+    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
+    limit: Limit = 50,
+) -> Page[Recipient]:
+    """Each message with its state, reason, the provider's last words and the number of attempts."""
+    async with caller.transaction() as tx:
+        await find(tx, campaign_id)
+        found = await recipients.page(
+            tx,
+            campaign_id,
+            state=state,
+            reason=reason,
+            contact_id=contact_id,
+            after=_read(cursor) if cursor else None,
+            limit=limit + 1,
+        )
+    return page_of([Recipient(**vars(each)) for each in found], limit, _cursor)
+
+
+@router.get("/{campaign_id}/events")
+async def events_of_campaign(
+    campaign_id: UUID,
+    caller: Viewer,
+    name: Annotated[str | None, Query(max_length=200, description="Such as `campaign.*` or `message.clicked`.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Event]:
+    """What happened, newest first: the campaign's own life, and what people did with its messages."""
+    async with caller.transaction() as tx:
+        await find(tx, campaign_id)
+        found = await recipients.events_page(tx, campaign_id, name=name, after=cursor, limit=limit + 1)
+    return page_of([Event(**vars(each)) for each in found], limit, lambda each: each.id)
+
+
+def _cursor(last: Recipient) -> str:
+    return urlsafe_b64encode(last.contact_id.bytes + last.delivery_id.bytes).decode().rstrip("=")
+
+
+def _read(cursor: str) -> tuple[UUID, UUID]:
+    try:
+        ids = urlsafe_b64decode(cursor + "=")
+        return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+    except ValueError:
+        raise Malformed("cursor: this is no cursor of ours. Give `next_cursor` of the page before.") from None

@@ -1,0 +1,132 @@
+"""`Idempotency-Key`: how often may a POST be repeated? As often as you like; it has one effect.
+
+The first request with a key is carried out and its answer kept for a day. The same request again gets the same answer
+(`Idempotency-Replayed: true`); another request with the same key is refused (422), one while the first is still at
+work as well (409). Bodies are hashed while they stream by, so even an import of gigabytes can carry a key.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+
+from api.auth import identify
+from api.errors import BadRequest, Conflict, Malformed, Problem
+from database import idempotency
+from database.engine import Database
+
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_LONGEST_KEY = 255
+_LARGEST_ANSWER = 1_000_000  # bytes
+
+
+class Idempotency:
+    """ASGI middleware around every POST under /api."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/api/"):
+            return await self.app(scope, receive, send)
+        request = Request(scope, receive)
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return await self.app(scope, receive, send)
+        try:
+            await self._once(request, key, receive, send)
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+
+    async def _once(self, request: Request, key: str, receive: Receive, send: Send) -> None:
+        if not 1 <= len(key) <= _LONGEST_KEY:
+            raise BadRequest(f"Idempotency-Key has 1 to {_LONGEST_KEY} characters.")
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        caller = await identify(request, secret if scheme.lower() == "bearer" else None)
+        database = caller.database
+        asked = f"POST {request.url.path}?{request.url.query}"
+        body = _Body(receive)
+        earlier = await idempotency.claim(database, caller.account_id, key, asked)
+        if earlier is not None:
+            await body.drain()
+            await self._replay(earlier, asked, body.digest(), send)
+            return
+        answer = _Answer()
+        try:
+            await self.app(request.scope, body.receive, answer.take)
+            await body.drain()
+        finally:
+            await self._keep(database, caller.account_id, key, body, answer)
+        for event in answer.events:
+            await send(event)
+
+    async def _replay(self, earlier: idempotency.Earlier, asked: str, digest: bytes, send: Send) -> None:
+        if earlier.request != asked:
+            raise Malformed(f"This Idempotency-Key was used for another request: {earlier.request}. Use a new one.")
+        if earlier.status is None:
+            raise Conflict("The first request with this Idempotency-Key is still at work. Try again in a moment.")
+        if earlier.body_hash != digest:
+            raise Malformed("This Idempotency-Key was used with another body. Use a new one.")
+        headers = [(name.encode(), value.encode()) for name, value in earlier.headers.items()]
+        headers.append((b"idempotency-replayed", b"true"))
+        await send({"type": "http.response.start", "status": earlier.status, "headers": headers})
+        await send({"type": "http.response.body", "body": earlier.body})
+
+    async def _keep(self, database: Database, account_id: UUID, key: str, body: "_Body", answer: "_Answer") -> None:
+        """Keep the answer, unless nothing was done: then the key is free again."""
+        if answer.status is None or answer.status >= 500 or len(answer.body) > _LARGEST_ANSWER:
+            await idempotency.forget(database, account_id, key)
+        else:
+            await idempotency.keep(
+                database, account_id, key, body.digest(), answer.status, answer.headers, bytes(answer.body)
+            )
+
+
+class _Body:
+    """A request's body, hashed as it streams by."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._hash = hashlib.sha256()
+        self._done = False
+
+    async def receive(self) -> Event:
+        event = await self._receive()
+        if event["type"] == "http.request":
+            self._hash.update(event.get("body", b""))
+            self._done = not event.get("more_body", False)
+        else:
+            self._done = True
+        return event
+
+    async def drain(self) -> None:
+        while not self._done:
+            await self.receive()
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+@dataclass
+class _Answer:
+    """An answer, held back until it is kept: whoever has seen it may ask again and must be answered the same."""
+
+    events: list[Event] = field(default_factory=list)
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+
+    async def take(self, event: Event) -> None:
+        self.events.append(event)
+        if event["type"] == "http.response.start":
+            self.status = event["status"]
+            self.headers = {name.decode(): value.decode() for name, value in event["headers"]}
+        elif event["type"] == "http.response.body":
+            self.body += event.get("body", b"")

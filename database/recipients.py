@@ -1,0 +1,113 @@
+"""What became of each recipient's message, one by one?"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, tuple_
+
+from database.engine import Connection
+from database.schema import contacts, deliveries, events
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """One message to one contact, and what is known about it."""
+
+    delivery_id: UUID
+    contact_id: UUID
+    email: str | None
+    channel: str
+    state: str
+    reason: str | None
+    reply: str | None
+    attempts: int
+    not_before: datetime
+    finished_at: datetime | None
+    opened_at: datetime | None
+    clicked_at: datetime | None
+    unsubscribed_at: datetime | None
+
+
+async def page(
+    tx: Connection,
+    campaign_id: UUID,
+    *,
+    state: str | None,
+    reason: str | None,
+    contact_id: UUID | None,
+    after: tuple[UUID, UUID] | None,
+    limit: int,
+) -> list[Recipient]:
+    """In the order of contacts; `after` is the contact and delivery that the page before ended with."""
+    query = (
+        select(
+            deliveries.c.id.label("delivery_id"),
+            deliveries.c.contact_id,
+            contacts.c.email,
+            deliveries.c.channel,
+            deliveries.c.state,
+            deliveries.c.reason,
+            deliveries.c.reply,
+            deliveries.c.attempts,
+            deliveries.c.not_before,
+            deliveries.c.finished_at,
+            deliveries.c.opened_at,
+            deliveries.c.clicked_at,
+            deliveries.c.unsubscribed_at,
+        )
+        .outerjoin(contacts, contacts.c.id == deliveries.c.contact_id)
+        .where(deliveries.c.campaign_id == campaign_id)
+        .order_by(deliveries.c.contact_id, deliveries.c.id)
+        .limit(limit)
+    )
+    if state:
+        query = query.where(deliveries.c.state == state)
+    if reason:
+        query = query.where(deliveries.c.reason == reason)
+    if contact_id:
+        query = query.where(deliveries.c.contact_id == contact_id)
+    if after:
+        query = query.where(tuple_(deliveries.c.contact_id, deliveries.c.id) > tuple_(*after))
+    return [Recipient(**row) for row in (await tx.execute(query)).mappings()]
+
+
+@dataclass(frozen=True)
+class CampaignEvent:
+    """Something that happened to a campaign or to one of its messages."""
+
+    id: UUID
+    name: str
+    occurred_at: datetime
+    contact_id: UUID | None
+    delivery_id: UUID | None
+    machine: bool
+    properties: dict[str, Any]
+
+
+async def events_page(
+    tx: Connection, campaign_id: UUID, *, name: str | None, after: UUID | None, limit: int
+) -> list[CampaignEvent]:
+    """Newest first; `name` may end with `*`, as in `campaign.*`."""
+    query = (
+        select(
+            events.c.id,
+            events.c.name,
+            events.c.occurred_at,
+            events.c.contact_id,
+            events.c.delivery_id,
+            events.c.machine,
+            events.c.properties,
+        )
+        .where(events.c.campaign_id == campaign_id)
+        .order_by(events.c.id.desc())
+        .limit(limit)
+    )
+    if name and name.endswith("*"):
+        query = query.where(events.c.name.startswith(name[:-1], autoescape=True))
+    elif name:
+        query = query.where(events.c.name == name)
+    if after:
+        query = query.where(events.c.id < after)
+    return [CampaignEvent(**row) for row in (await tx.execute(query)).mappings()]

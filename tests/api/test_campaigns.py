@@ -1,0 +1,258 @@
+"""Can a marketer draft, check, launch and follow a campaign over HTTP?"""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.client import Client
+
+from channels.sink import Sink
+from tests.audience import EMAIL, people
+from tests.broadcast import arrived
+from tests.conftest import TestAccount
+from workflows.campaigns import campaign_workflow_id
+
+
+def draft(**changes: Any) -> dict[str, Any]:
+    return {"name": "Autumn", "content": {"email": EMAIL}, "audience": {"everyone": True}, **changes}
+
+
+async def created(api: httpx.AsyncClient, **changes: Any) -> str:
+    answer = await api.post("/api/campaigns", json=draft(**changes))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def finished(temporal: Client, campaign_id: str) -> None:
+    await temporal.get_workflow_handle(f"campaign-{campaign_id}").result()
+
+
+async def test_a_campaign_goes_from_draft_to_the_inbox(
+    api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 30)
+    await people(account, 5, name="silent", subscribed=False)
+    campaign = await created(api)
+    reach = (await api.post(f"/api/campaigns/{campaign}/reach")).json()
+    assert reach == {"total": 35, "sendable": 30, "skipped": {"no_consent": 5}}
+    launched = await api.post(f"/api/campaigns/{campaign}/launch")
+    assert launched.status_code == 202
+    assert launched.json()["status"] == "running"
+    await finished(temporal, campaign)
+    assert (await api.get(f"/api/campaigns/{campaign}")).json()["status"] == "completed"
+    stats = (await api.get(f"/api/campaigns/{campaign}/stats")).json()
+    figures = {name: stats[name] for name in ("planned", "pending", "sent", "skipped", "failed", "uncertain")}
+    assert figures == {"planned": 35, "pending": 0, "sent": 30, "skipped": 5, "failed": 0, "uncertain": 0}
+    assert stats["skipped_by_reason"] == {"no_consent": 5}
+    assert stats["per_channel"]["email"]["sent"] == 30
+    assert sum(hour["sent"] for hour in stats["per_hour"]) == 30
+    assert len(arrived(sink, account)) == 30
+    names = [event["name"] for event in (await api.get(f"/api/campaigns/{campaign}/events")).json()["items"]]
+    assert names == ["campaign.completed", "campaign.audience_frozen", "campaign.launched"]
+
+
+async def test_recipients_have_pages_reasons_and_filters(
+    api: httpx.AsyncClient, temporal: Client, worker: None, account: TestAccount
+) -> None:
+    await people(account, 7)
+    await people(account, 4, name="silent", subscribed=False)
+    campaign = await created(api)
+    await api.post(f"/api/campaigns/{campaign}/send")
+    await finished(temporal, campaign)
+    seen: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        asked = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+        page = (await api.get(f"/api/campaigns/{campaign}/recipients", params=asked)).json()
+        seen += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert len({each["delivery_id"] for each in seen}) == len(seen) == 11
+    skipped = await api.get(f"/api/campaigns/{campaign}/recipients", params={"state": "skipped"})
+    assert {each["reason"] for each in skipped.json()["items"]} == {"no_consent"}
+    assert len(skipped.json()["items"]) == 4
+    sent = next(each for each in seen if each["state"] == "sent")
+    assert sent["attempts"] == 1
+    assert sent["reply"].startswith("250")
+    broken = await api.get(f"/api/campaigns/{campaign}/recipients", params={"cursor": "nonsense"})
+    assert broken.status_code == 422
+
+
+async def test_a_hundred_launches_at_once_start_one_run(
+    api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 20)
+    campaign = await created(api)
+    answers = await asyncio.gather(*(api.post(f"/api/campaigns/{campaign}/launch") for _ in range(100)))
+    codes = sorted(answer.status_code for answer in answers)
+    assert codes == [202] + [409] * 99
+    await finished(temporal, campaign)
+    assert len(arrived(sink, account)) == len(set(arrived(sink, account))) == 20
+
+
+async def test_pause_resume_and_cancel_over_the_api(
+    api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 200)
+    campaign = await created(api, rate_limit_per_second=50)
+    await api.post(f"/api/campaigns/{campaign}/launch")
+    await sink.next_arrival()
+    paused = await api.post(f"/api/campaigns/{campaign}/pause", json={"reason": "Wrong price"})
+    assert (paused.json()["status"], paused.json()["status_reason"]) == ("paused", "Wrong price")
+    refused = await api.post(f"/api/campaigns/{campaign}/pause")
+    assert refused.status_code == 409
+    assert refused.json()["allowed"] == ["cancel", "resume"]
+    resumed = await api.post(f"/api/campaigns/{campaign}/resume")
+    assert resumed.json()["status"] == "running"
+    await sink.next_arrival()
+    cancelled = await api.post(f"/api/campaigns/{campaign}/cancel", json={"reason": "Sold out"})
+    assert cancelled.json()["status"] == "cancelled"
+    await finished(temporal, campaign)
+    stats = (await api.get(f"/api/campaigns/{campaign}/stats")).json()
+    assert stats["sent"] + stats["skipped"] == 200
+    assert stats["pending"] == 0
+    assert len(arrived(sink, account)) == stats["sent"] < 200
+
+
+async def test_what_was_launched_can_not_be_changed_but_duplicated(
+    api: httpx.AsyncClient, temporal: Client, worker: None
+) -> None:
+    campaign = await created(api)
+    await api.post(f"/api/campaigns/{campaign}/launch")
+    await finished(temporal, campaign)
+    refused = await api.put(f"/api/campaigns/{campaign}", json=draft(name="Changed"))
+    assert refused.status_code == 409
+    assert refused.json()["allowed"] == ["delete"]
+    copy = (await api.post(f"/api/campaigns/{campaign}/duplicate")).json()
+    assert (copy["name"], copy["status"]) == ("Copy of Autumn", "draft")
+    changed = await api.put(f"/api/campaigns/{copy['id']}", json=draft(name="Changed"))
+    assert changed.json()["name"] == "Changed"
+
+
+async def test_a_deleted_campaign_is_gone_from_lists_and_a_running_one_stays(api: httpx.AsyncClient) -> None:
+    campaign = await created(api)
+    assert (await api.delete(f"/api/campaigns/{campaign}")).status_code == 204
+    assert (await api.get(f"/api/campaigns/{campaign}")).status_code == 404
+    assert (await api.get("/api/campaigns")).json()["items"] == []
+
+
+async def test_a_scheduled_campaign_waits_and_can_be_cancelled(
+    api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 3)
+    campaign = await created(api)
+    moment = {"send_at": "2031-11-27T09:00", "timezone": "Europe/Paris"}
+    scheduled = await api.post(f"/api/campaigns/{campaign}/schedule", json=moment)
+    assert scheduled.status_code == 202
+    assert scheduled.json()["status"] == "scheduled"
+    assert scheduled.json()["schedule"]["timezone"] == "Europe/Paris"
+    cancelled = await api.post(f"/api/campaigns/{campaign}/cancel")
+    assert cancelled.json()["status"] == "cancelled"
+    await finished(temporal, campaign)
+    assert arrived(sink, account) == []
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "recipient"])
+async def test_a_moment_that_has_passed_is_refused(api: httpx.AsyncClient, zone: str) -> None:
+    campaign = await created(api)
+    moment = {"send_at": "2020-01-01T09:00", "timezone": zone}
+    refused = await api.post(f"/api/campaigns/{campaign}/schedule", json=moment)
+    assert refused.status_code == 422
+    assert "has passed" in refused.json()["detail"]
+
+
+async def test_every_problem_is_told_at_once(api: httpx.AsyncClient, account: TestAccount) -> None:
+    ids = await people(account, 3)
+    assert ids
+    html = '<p>Hi {{ contact.last_name }}</p><a href="ftp://example.com">x</a>{{ contact.nickname }}'
+    content = {"subject": "Hi", "html": html, "from_name": "X", "from_email": "news@elsewhere.test"}
+    answer = await api.post("/api/campaigns", json={"name": "Bad", "content": {"email": content}})
+    campaign = answer.json()["id"]
+    validation = (await api.post(f"/api/campaigns/{campaign}/validate")).json()
+    assert not validation["launchable"]
+    codes = {problem["code"] for problem in validation["problems"]}
+    assert {"no_audience", "foreign_sender"} <= codes
+    assert len(codes) >= 5, codes
+    refused = await api.post(f"/api/campaigns/{campaign}/launch")
+    assert refused.status_code == 409
+    assert refused.json()["problems"]
+    await api.put(f"/api/campaigns/{campaign}", json=draft(content={"email": {**EMAIL, "html": html}}))
+    problems = (await api.post(f"/api/campaigns/{campaign}/validate")).json()["problems"]
+    missing = [problem for problem in problems if problem["code"] == "missing_fallback"]
+    assert {(problem["variable"], problem["count"]) for problem in missing} >= {("contact.last_name", 3)}
+
+
+async def test_a_preview_shows_what_a_contact_would_get_and_why_not(
+    api: httpx.AsyncClient, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    (known,) = await people(account, 1)
+    (silent,) = await people(account, 1, name="silent", subscribed=False)
+    campaign = await created(api)
+    asked = {"contact_ids": [str(known), str(silent)], "send_to": ["colleague@example.com"]}
+    answer = (await api.post(f"/api/campaigns/{campaign}/preview", json=asked)).json()
+    first, second = answer["previews"]
+    assert first["subject"] == "Hello Person 1"
+    assert "https://shop.example.com/autumn" in first["html"]
+    assert "The collection" in first["text"]
+    assert first["skipped"] is None
+    assert "List-Unsubscribe" in first["headers"]
+    assert second["skipped"] == "no_consent"
+    assert answer["tests"] == {"colleague@example.com": "sent"}
+    assert any(b"Subject: [Test] Hello Person 1" in content for content in sink.contents)
+    stats = (await api.get(f"/api/campaigns/{campaign}/stats")).json()
+    assert stats["planned"] == 0
+
+
+async def test_a_stored_template_gives_what_the_campaign_does_not_say(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    await people(account, 1)
+    template = {"name": "House", "channel": "email", "subject": "From the template", "html": EMAIL["html"]}
+    stored = (await api.post("/api/templates", json=template)).json()
+    content = {"template_id": stored["id"], "from_name": "X", "from_email": "news@example.com"}
+    campaign = await created(api, content={"email": content})
+    answer = (await api.post(f"/api/campaigns/{campaign}/preview", json={})).json()
+    assert answer["previews"][0]["subject"] == "From the template"
+
+
+async def test_campaigns_are_listed_filtered_and_paged(api: httpx.AsyncClient) -> None:
+    for number in range(5):
+        await created(api, name=f"Sale {number}" if number % 2 else f"News {number}")
+    page = (await api.get("/api/campaigns", params={"limit": 2})).json()
+    assert [each["name"] for each in page["items"]] == ["News 4", "Sale 3"]
+    rest = (await api.get("/api/campaigns", params={"cursor": page["next_cursor"]})).json()
+    assert [each["name"] for each in rest["items"]] == ["News 2", "Sale 1", "News 0"]
+    assert rest["next_cursor"] is None
+    found = (await api.get("/api/campaigns", params={"search": "sale"})).json()["items"]
+    assert len(found) == 2
+    assert (await api.get("/api/campaigns", params={"status": "running"})).json()["items"] == []
+    assert len((await api.get("/api/campaigns", params={"channel": "email"})).json()["items"]) == 5
+    past = {"created_to": "2020-01-01T00:00:00Z"}
+    assert (await api.get("/api/campaigns", params=past)).json()["items"] == []
+
+
+async def test_other_accounts_see_nothing(api: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
+    campaign = await created(api)
+    for path in ("", "/stats", "/recipients", "/events"):
+        assert (await stranger.get(f"/api/campaigns/{campaign}{path}")).status_code == 404, path
+    for path in ("/launch", "/pause", "/resume", "/cancel", "/duplicate", "/validate", "/reach"):
+        assert (await stranger.post(f"/api/campaigns/{campaign}{path}")).status_code == 404, path
+    assert (await stranger.post(f"/api/campaigns/{campaign}/preview", json={})).status_code == 404
+    assert (await stranger.put(f"/api/campaigns/{campaign}", json=draft())).status_code == 404
+    assert (await stranger.delete(f"/api/campaigns/{campaign}")).status_code == 404
+
+
+async def test_a_launch_that_crashed_before_temporal_heard_is_swept_up(
+    api: httpx.AsyncClient, temporal: Client, worker: None, account: TestAccount
+) -> None:
+    from tests.broadcast import broadcast
+    from workflows.options import ORCHESTRATION
+    from workflows.sweeps import SweepWorkflow
+
+    await people(account, 5)
+    sent = await broadcast(account)  # launched on record, and no workflow
+    await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{sent.id}", task_queue=ORCHESTRATION)
+    await temporal.get_workflow_handle(campaign_workflow_id(sent.id)).result()
+    assert await sent.ledger() == {"sent": 5}
