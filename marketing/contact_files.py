@@ -173,3 +173,39 @@ class EncodingVotes:
         self._count(self.rest)
         self.rest = b""
         return "cp1252" if self.other > self.utf8 else "utf-8"
+
+
+BOM = b"\xef\xbb\xbf"
+_BLANK = f' \t\r\n"{DELIMITERS}'  # of this alone no header is made
+_SEPARATOR_LINE = re.compile(rb"sep=([^\w\s])\s*", re.IGNORECASE)  # how spreadsheets are told about it
+
+
+class NoHeader(ValueError):
+    """The file has no header row."""
+
+
+def read_header(window: bytes, encoding: str, *, final: bool) -> tuple[list[str], FileForm, Position]:
+    """The cells of the header row, how the file is written, and where its first row begins.
+
+    Args:
+        window: the first bytes of the file.
+
+    Raises:
+        NoHeader: there is none.
+    """
+    start = Position(offset=len(BOM) if window.startswith(BOM) else 0)
+    lines = window[start.offset :].splitlines(keepends=True)
+    first = next((line for line in lines if line.strip(_BLANK.encode())), b"")[:1000]
+    if told := _SEPARATOR_LINE.fullmatch(first):
+        form = FileForm(encoding=encoding, delimiter=told[1].decode())
+        before = lines.index(first) + 1
+        start = Position(offset=start.offset + sum(map(len, lines[:before])), line=start.line + before)
+    else:
+        form = FileForm(encoding=encoding, delimiter=likely_delimiter(first.decode(encoding, "replace")))
+    records, _ = read_records(window[start.offset :], form, start, final=final)
+    header = next((record for record in records if any(cell.strip(_BLANK) for cell in record.cells)), None)
+    if header is None or header.problem:
+        raise NoHeader("The file has no header row: its first line must name the columns.")
+    until = header.line + len(header.text.encode(encoding, "surrogateescape").splitlines())
+    taken = window[start.offset :].splitlines(keepends=True)[: until - start.line]
+    return header.cells, form, Position(offset=start.offset + sum(map(len, taken)), line=until)

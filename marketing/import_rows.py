@@ -19,7 +19,7 @@ from marketing.contacts import (
     normal_text,
     normal_timezone,
 )
-from marketing.import_columns import CHANNELS, SINGLE_FIELDS, ImportPlan, Claim, claim_of
+from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim, ImportPlan, claim_of
 from marketing.imports import ImportOptions
 
 
@@ -203,8 +203,8 @@ def _claim_into(channel: str, fact: str) -> Read:
             claim = Claim.UNSUBSCRIBED if claim is Claim.SUBSCRIBED else None
         if claim:
             person.claim(channel, claim)
-        if fact == "joined":
-            person.consent_at = person.consent_at or _moment(text)
+        if fact in _PRESENT:
+            person.consent_at = _moment(text) or person.consent_at
 
     return read
 
@@ -258,7 +258,7 @@ class Batch:
         self.rows += 1
         if isinstance(row, Reject):
             self.rejects.append(row)
-        elif stolen := next((kind for kind in _OTHER_KEYS if self._owner(kind, row) != row.key), None):
+        elif stolen := next((kind for kind in OTHER_KEYS if self._owner(kind, row) != row.key), None):
             self.rejects.append(Reject(row.line, row.raw, claimed(stolen)))
         elif row.key in self.people:
             self.duplicates += 1
@@ -271,7 +271,7 @@ class Batch:
         return self._owners.setdefault((kind, value), row.key) if value else row.key
 
 
-_OTHER_KEYS = ("phone", "external_id")
+OTHER_KEYS = ("phone", "external_id")
 
 
 def claimed(kind: str) -> str:

@@ -1,7 +1,9 @@
 """What is asked of an import, and what became of its rows?"""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Self
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -34,6 +36,11 @@ class ImportCounts(BaseModel):
         0, description="Contacts who unsubscribed or bounced here and stay so, though the file says subscribed."
     )
 
+    @property
+    def merged(self) -> int:
+        """People who are among the contacts now."""
+        return self.added + self.updated + self.unchanged
+
     def __add__(self, more: "ImportCounts") -> "ImportCounts":
         return ImportCounts(**{name: getattr(self, name) + getattr(more, name) for name in ImportCounts.model_fields})
 
@@ -55,3 +62,17 @@ class ImportOptions(BaseModel):
         if self.subscribe and not self.consent.strip():
             raise ValueError("Say how these people agreed to be written to: consent=…")
         return self
+
+
+class Import(BaseModel):
+    """An import as it is read."""
+
+    id: UUID
+    status: ImportState
+    problem: str = Field("", description="Why it failed, and what to do.")
+    filename: str
+    source: str = Field("", description="The product whose export this is, if we know it by its header.")
+    progress: float = Field(description="0 to 1: half of the way is reading, half is merging.")
+    counts: ImportCounts
+    created_at: datetime
+    finished_at: datetime | None

@@ -9,13 +9,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marketing.contact_files import (
+    BOM,
     OPEN_QUOTE,
     TOO_LONG,
     EncodingVotes,
     FileForm,
+    NoHeader,
     Position,
     Record,
     likely_delimiter,
+    read_header,
     read_records,
 )
 
@@ -135,3 +138,27 @@ def test_the_majority_of_lines_decides_on_the_encoding(lines: list[bytes], encod
         for at in range(0, len(content), size):
             votes.add(content[at : at + size])
         assert votes.result() == encoding
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "delimiter", "rest"),
+    [
+        (b"Email,Name\na,b\n", ["Email", "Name"], ",", b"a,b\n"),
+        (BOM + b"Email;Name\r\na;b", ["Email", "Name"], ";", b"a;b"),
+        (BOM + b"sep=|\r\nEmail|Name\r\na|b", ["Email", "Name"], "|", b"a|b"),
+        (b"\n , \nEmail\tName\ra\tb", ["Email", "Name"], "\t", b"a\tb"),
+        (b'Email,"Full\nname"\na,b', ["Email", "Full\nname"], ",", b"a,b"),
+        ("Email,Città\na,b".encode("cp1252"), ["Email", "Città"], ",", b"a,b"),
+        (b"Email", ["Email"], ",", b""),
+    ],
+)
+def test_rows_begin_behind_the_header(content: bytes, header: list[str], delimiter: str, rest: bytes) -> None:
+    cells, form, position = read_header(content, "cp1252" if b"\xe0" in content else "utf-8", final=True)
+    assert (cells, form.delimiter, content[position.offset :]) == (header, delimiter, rest)
+    assert position.line == len(content[: position.offset].splitlines()) + 1
+
+
+@pytest.mark.parametrize("content", [b"", BOM, b"\n,,\n", b"sep=;\n", b'"' + b"x" * 200_000])
+def test_a_file_without_a_header_is_refused(content: bytes) -> None:
+    with pytest.raises(NoHeader):
+        read_header(content, "utf-8", final=True)
