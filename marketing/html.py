@@ -121,19 +121,20 @@ def inline_css(source: str) -> str:
     parts = []
     end = 0
     for styled in tokens(inlined):
-        if "style" not in styled.attributes or "data-carillon" not in styled.attributes:
+        if not {"style", "data-carillon"} <= styled.attributes.keys():
             continue
         token = markup[int(styled.attributes["data-carillon"].value)]
         style = styled.attributes["style"].value.rstrip(" ;").replace("'", "&#39;")
-        if own := token.attributes.get("style"):
-            start, stop = own.start, own.end
-            if has_liquid(own.value):  # the copy went without it; what comes last wins, as it does over a block
-                style = f"{style}; {own.of(source)}"
-            quote = source[start] if source[start] == "'" else '"'
-            written = f"{quote}{style}{quote}"
-        else:
+        own = token.attributes.get("style")
+        if own is None or own.start == own.end:
             start = stop = token.start + 1 + len(token.name)
             written = f' style="{style}"'
+        elif (quote := source[own.start]) in "'\"":
+            # The copy went without it. What comes last wins, as an attribute does over a block.
+            start, stop = own.start, own.end
+            written = f"{quote}{style}; {own.of(source)}{quote}"
+        else:
+            continue
         parts += [source[end:start], written]
         end = stop
     return "".join([*parts, source[end:]])
@@ -166,7 +167,7 @@ def _tags_alone(source: str, mask: str, markup: list[Token]) -> str:
 def _attributes(token: Token) -> str:
     written = []
     for name, attribute in token.attributes.items():
-        if not _ATTRIBUTE_NAME.fullmatch(name) or (name == "style" and has_liquid(attribute.value)):
+        if name == "style" or not _ATTRIBUTE_NAME.fullmatch(name):
             continue
         value = _CONDITIONAL.sub("", attribute.value).replace('"', "&quot;")
         written.append(f' {name}="{value}"')

@@ -183,9 +183,7 @@ def _tag(mask: str, start: int, hidden: bool) -> Token | None:
         if found is None or found.end() == at:
             return None
         at = found.end()
-        if (value := found.group(2)) is not None:
-            attribute = Attribute(value[1:-1] if value[0] in "\"'" else value, found.start(2), at)
-            attributes.setdefault(found.group(1).lower(), attribute)
-        else:
-            attributes.setdefault(found.group(1).lower(), Attribute("", at, at))
+        value = found.group(2) or ""
+        attribute = Attribute(value[1:-1] if value[:1] in ("'", '"') else value, at - len(value), at)
+        attributes.setdefault(found.group(1).lower(), attribute)
     return None

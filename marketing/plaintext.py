@@ -8,15 +8,16 @@ from marketing.markup import TAG, VOID, Piece, Token, liquid_pieces, masked, tok
 
 _PARAGRAPHS = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "table", "blockquote", "pre"))
 _LINES = frozenset(("div", "tr", "dt", "dd", "section", "article", "header", "footer", "main", "center", "address"))
-_BREAKS = dict.fromkeys(_PARAGRAPHS, "\n\n") | dict.fromkeys(_LINES, "\n")
-_INSTEAD = {"br": "\n", "hr": "\n\n---\n\n", "li": "\n- ", "td": "\t", "th": "\t"}
+# Between what should stand apart: a new line, or an empty one too. Neighbours share them.
+_LINE, _GAP = "\v", "\f"
+_BREAKS = dict.fromkeys(_PARAGRAPHS, _GAP) | dict.fromkeys(_LINES, _LINE)
+_INSTEAD = {"br": "\n", "hr": f"{_GAP}---{_GAP}", "li": f"{_LINE}- ", "td": "\t", "th": "\t"}
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 # Liquid goes through the tidying of white space as `\ufdd2number\ufdd3`.
 _KEPT = re.compile("\ufdd2(\\d+)\ufdd3")
 _BLANKS = re.compile(r"\s+")
-_BLANKS_IN_LINE = re.compile(r"[^\S\n]+")
-_AROUND_BREAKS = re.compile(r" ?\n ?")
-_MANY_BREAKS = re.compile(r"\n{3,}")
+_SPACES = re.compile(r"[ \t]+")
+_APART = re.compile(r" *[\n\v\f][ \n\v\f]*")
 
 
 def text_from(source: str, address: Callable[[Token], str | None]) -> str:
@@ -127,5 +128,9 @@ class _Writer:
         return f"\ufdd2{len(self.kept) - 1}\ufdd3"
 
     def _tidied(self) -> str:
-        text = _AROUND_BREAKS.sub("\n", _BLANKS_IN_LINE.sub(" ", "".join(self.parts)))
-        return _KEPT.sub(lambda found: self.kept[int(found[1])], _MANY_BREAKS.sub("\n\n", text).strip()) + "\n"
+        text = _APART.sub(_break, _SPACES.sub(" ", "".join(self.parts))).strip()
+        return _KEPT.sub(lambda found: self.kept[int(found[1])], text)
+
+
+def _break(apart: re.Match[str]) -> str:
+    return "\n\n" if _GAP in apart[0] or apart[0].count("\n") > 1 else "\n"

@@ -77,7 +77,7 @@ class Renderer:
         return Rendered(
             subject=" ".join(self._subject.render(variables, urls, follow).split()),
             html=self._html.render(variables, [str(escape(url)) for url in urls], follow),
-            text=GAPS.sub("\n\n", self._text.render(variables, urls, follow)),
+            text=GAPS.sub("\n\n", self._text.render(variables, urls, follow)).strip(),
         )
 
 
