@@ -7,9 +7,9 @@ from urllib.parse import quote
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.groups import Full, GroupCommit
 from api.html import nothing_here, try_again
@@ -20,7 +20,6 @@ from marketing.machines import Action, sign_in_request
 from marketing.tracking import Tokens
 
 log = structlog.get_logger()
-router = APIRouter()
 
 NEVER_KEPT = {"Cache-Control": "no-store, no-cache, max-age=0, private", "Referrer-Policy": "no-referrer"}
 # A transparent GIF89a of 1 × 1, the form that every mail program draws.
@@ -42,32 +41,30 @@ class Hits(GroupCommit[Hit, str | None]):
         super().__init__(store)
 
 
-async def opened(request: Request) -> Response:
+async def opened(request: Request, token: str) -> Response:
     """A transparent pixel, once the opening is on record."""
     now = datetime.now(UTC)
     tokens: Tokens = request.app.state.tokens
-    token = tokens.read_open(request.path_params["token"], now)
-    if token is None:
+    if (seal := tokens.read_open(token, now)) is None:
         return nothing_here()
     sign = sign_in_request(Action.OPEN, request.method, request.headers)
     try:
-        found = await _put_on_record(request, token.account_id, Hit(Action.OPEN, token.delivery_id, now, sign))
+        found = await _put_on_record(request, seal.account_id, Hit(Action.OPEN, seal.delivery_id, now, sign))
     except NotOnRecord:
         return Response(status_code=503, headers={**NEVER_KEPT, "Retry-After": "3"})
     return nothing_here() if found is None else PIXEL
 
 
-async def clicked(request: Request) -> Response:
+async def clicked(request: Request, token: str) -> Response:
     """On to the stored address, once the click is on record; never to any other."""
     now = datetime.now(UTC)
     tokens: Tokens = request.app.state.tokens
-    token = tokens.read_click(request.path_params["token"], now)
-    if token is None:
+    if (seal := tokens.read_click(token, now)) is None:
         return nothing_here()
     sign = sign_in_request(Action.CLICK, request.method, request.headers)
-    hit = Hit(Action.CLICK, token.delivery_id, now, sign, token.link, token.url)
+    hit = Hit(Action.CLICK, seal.delivery_id, now, sign, seal.link, seal.url)
     try:
-        url = await _put_on_record(request, token.account_id, hit)
+        url = await _put_on_record(request, seal.account_id, hit)
     except NotOnRecord:
         return try_again()
     if url is None:
@@ -75,9 +72,25 @@ async def clicked(request: Request) -> Response:
     return Response(status_code=302, headers={**NEVER_KEPT, "Location": quote(url, safe=SAFE_IN_LOCATION)})
 
 
-# Plain routes: they are for mail programs and browsers, not for the OpenAPI page, and FastAPI's own cost more per hit.
-router.add_route("/t/o/{token:path}", opened, methods=["GET", "HEAD"])
-router.add_route("/t/c/{token:path}", clicked, methods=["GET", "HEAD"])
+ENDPOINTS = {"/t/o/": opened, "/t/c/": clicked}
+
+
+class Shortcut:
+    """Takes openings and clicks straight to their endpoint: FastAPI's way there costs 100 µs, the endpoint 24."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = ENDPOINTS.get(scope["path"][:5]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] not in {"GET", "HEAD"}:
+            response = Response(status_code=405, headers={"Allow": "GET, HEAD"})
+        else:
+            response = await endpoint(Request(scope, receive), scope["path"][5:])
+        await response(scope, receive, send)
 
 
 class NotOnRecord(Exception):

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from database import counters
 from database.engine import Connection
 from marketing.accounts import Topic
-from marketing.subscriptions import EVERYTHING, Standing, Status, Statuses
+from marketing.contacts import SubscriptionStatus
+from marketing.subscriptions import EVERYTHING, Standing, Statuses
 from marketing.tracking import Leaving
 
 # A token outlives its delivery: without one, it stands for the e-mail of the account as a whole.
@@ -100,7 +101,7 @@ async def change(tx: Connection, bearer: Leaving, standing: Standing, wanted: St
     Doing it again changes nothing. Leaving what a message was about counts for its campaign; coming back, the
     person no longer counts in `unsubscribed_unique`.
     """
-    changed: dict[str, Status] = {}
+    changed: dict[str, SubscriptionStatus] = {}
     for topic, status in sorted(wanted.items()):
         if await _set(tx, bearer, proof, channel=standing.channel, topic=topic, status=status):
             changed[topic] = status
@@ -114,7 +115,9 @@ async def change(tx: Connection, bearer: Leaving, standing: Standing, wanted: St
         await _count(tx, bearer, proof.at, left=False)
 
 
-async def _set(tx: Connection, bearer: Leaving, proof: Proof, *, channel: str, topic: str, status: Status) -> bool:
+async def _set(
+    tx: Connection, bearer: Leaving, proof: Proof, *, channel: str, topic: str, status: SubscriptionStatus
+) -> bool:
     details = {"delivery_id": bearer.delivery_id, "user_agent": proof.user_agent}
     values = {
         "account_id": bearer.account_id,

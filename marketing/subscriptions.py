@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from marketing.accounts import Topic
+from marketing.contacts import SubscriptionStatus
 
-Status = Literal["subscribed", "unsubscribed", "pending"]
-Statuses = Mapping[str, Status]  # by topic; '' is the channel as a whole
+Statuses = Mapping[str, SubscriptionStatus]  # by topic; '' is the channel as a whole
 EVERYTHING = ""
 
 
@@ -44,7 +43,7 @@ class Standing:
 
     def returning(self) -> Statuses:
         """Undo: to the message's topic, and to the channel as it was before they left it."""
-        wanted: dict[str, Status] = {self.topic: "subscribed"} if self.topic else {}
+        wanted: dict[str, SubscriptionStatus] = {self.topic: "subscribed"} if self.topic else {}
         if self.has_left_everything:
             wanted[EVERYTHING] = self.before.get(EVERYTHING, "pending")
         return wanted
@@ -59,7 +58,9 @@ class Standing:
         known = [topic.key for topic in self.topics]
         if not set(known) & set(chosen):
             return self.leaving(everything=True)
-        wanted: dict[str, Status] = {key: "subscribed" if key in chosen else "unsubscribed" for key in known}
+        wanted: dict[str, SubscriptionStatus] = {
+            key: "subscribed" if key in chosen else "unsubscribed" for key in known
+        }
         if self.has_left_everything:
             wanted[EVERYTHING] = "pending"
         return wanted

@@ -268,7 +268,7 @@ async def test_an_account_without_topics_offers_the_channel_itself(
 
 async def test_a_test_message_unsubscribes_nobody(browser: httpx.AsyncClient, account: TestAccount) -> None:
     nobody = UUID(int=0)
-    for address in (links.unsubscribe(account.id, nobody, nobody), links.preferences(account.id, nobody, nobody)):
+    for address in (links.unsubscribe(account.id, nobody, nobody), links.unsubscribe_of_a_test()):
         assert heading(await browser.get(address)) == "Nothing to do here"
         assert (await browser.post(address, data=ONE_CLICK)).status_code == 200
 

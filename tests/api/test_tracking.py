@@ -100,6 +100,13 @@ async def test_forged_damaged_and_outlived_links_all_get_the_same_nothing(
     assert await on_record(message) == []
 
 
+async def test_nothing_but_looking_is_allowed(browser: httpx.AsyncClient, message: SentMessage) -> None:
+    for address in (message.pixel, message.click(1)):
+        refused = await browser.post(address)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert await on_record(message) == []
+
+
 async def test_requests_that_come_together_are_stored_together(
     browser: httpx.AsyncClient, account: TestAccount
 ) -> None:

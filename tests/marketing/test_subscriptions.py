@@ -5,24 +5,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketing.accounts import Topic
-from marketing.subscriptions import EVERYTHING, Standing, Status, masked
+from marketing.contacts import SubscriptionStatus
+from marketing.subscriptions import EVERYTHING, Standing, masked
 
 KEYS = ["news", "offers", "events"]
-STATUSES: list[Status] = ["subscribed", "unsubscribed", "pending"]
+STATUSES: list[SubscriptionStatus] = ["subscribed", "unsubscribed", "pending"]
 statuses = st.dictionaries(st.sampled_from([EVERYTHING, *KEYS]), st.sampled_from(STATUSES))
 
 
-def standing(now: dict[str, Status], about: str = "news", before: dict[str, Status] | None = None) -> Standing:
+def standing(
+    now: dict[str, SubscriptionStatus], about: str = "news", before: dict[str, SubscriptionStatus] | None = None
+) -> Standing:
     return Standing("email", about, [Topic(key=key, name=key.title()) for key in KEYS], now, before or {})
 
 
-def then(one: Standing, wanted: dict[str, Status]) -> Standing:
+def then(one: Standing, wanted: dict[str, SubscriptionStatus]) -> Standing:
     """How things stand once that is stored."""
     return Standing(one.channel, one.topic, one.topics, {**one.statuses, **wanted}, one.before)
 
 
 @given(statuses, st.sampled_from(["", *KEYS]), st.booleans())
-def test_who_leaves_no_longer_receives_it(now: dict[str, Status], about: str, everything: bool) -> None:
+def test_who_leaves_no_longer_receives_it(now: dict[str, SubscriptionStatus], about: str, everything: bool) -> None:
     one = standing(now, about)
     left = then(one, dict(one.leaving(everything=everything)))
     assert left.has_left
@@ -36,20 +39,20 @@ def test_who_leaves_no_longer_receives_it(now: dict[str, Status], about: str, ev
 
 
 @given(statuses, st.sampled_from(KEYS), st.booleans())
-def test_who_comes_back_receives_it_again(now: dict[str, Status], about: str, everything: bool) -> None:
+def test_who_comes_back_receives_it_again(now: dict[str, SubscriptionStatus], about: str, everything: bool) -> None:
     one = standing(now, about)
     left = then(one, dict(one.leaving(everything=everything)))
     assert then(left, dict(left.returning())).receives(about)
 
 
 @given(statuses, st.sets(st.sampled_from([*KEYS, "no such topic"])))
-def test_who_chooses_receives_exactly_what_was_chosen(now: dict[str, Status], chosen: set[str]) -> None:
+def test_who_chooses_receives_exactly_what_was_chosen(now: dict[str, SubscriptionStatus], chosen: set[str]) -> None:
     one = standing(now)
     assert {key for key in KEYS if then(one, dict(one.choosing(chosen))).receives(key)} == chosen & set(KEYS)
 
 
 @given(statuses, st.sets(st.sampled_from(KEYS)))
-def test_choosing_topics_is_never_a_consent_to_everything(now: dict[str, Status], chosen: set[str]) -> None:
+def test_choosing_topics_is_never_a_consent_to_everything(now: dict[str, SubscriptionStatus], chosen: set[str]) -> None:
     one = standing(now)
     chose = then(one, dict(one.choosing(chosen)))
     assert one.receives(EVERYTHING) or not chose.receives(EVERYTHING)
