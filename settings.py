@@ -59,6 +59,12 @@ class Settings(BaseSettings):
         "127.0.0.1",
         description="Proxies whose `X-Forwarded-*` the API believes: addresses or networks, with commas; `*` for all.",
     )
+    lease_seconds: float = Field(
+        60.0,
+        ge=10,
+        description="How long a set of messages belongs to the worker that took it. The messages that a killed worker "
+        "had in hand are settled after so long.",
+    )
     worker_metrics_port: int | None = Field(None, description="Serve Prometheus metrics of the worker on this port.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field(

@@ -33,11 +33,16 @@ PATIENCE = timedelta(seconds=30)
 
 @asynccontextmanager
 async def working(
-    client: Client, database: Database, channels: Mapping[str, Channel], links: RecipientLinks
+    client: Client,
+    database: Database,
+    channels: Mapping[str, Channel],
+    links: RecipientLinks,
+    *,
+    lease_seconds: float = 60.0,
 ) -> AsyncIterator[None]:
     """Work on every task queue until the block ends."""
     campaigns = Campaigns(database)
-    delivery = Deliveries(database, channels, links)
+    delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds)
     workers = [
         Worker(
             client,
@@ -91,7 +96,7 @@ async def run_worker(settings: Settings) -> None:
     )
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
     await ensure_schedule(client)
-    async with working(client, database, {"email": email}, links):
+    async with working(client, database, {"email": email}, links, lease_seconds=settings.lease_seconds):
         await stop.wait()
     await email.close()
     await database.close()
