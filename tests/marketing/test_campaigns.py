@@ -1,0 +1,93 @@
+"""What may a campaign be, and what may happen to it next?"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from marketing.campaigns import (
+    ENDED,
+    Audience,
+    CampaignDefinition,
+    CampaignState,
+    Move,
+    Schedule,
+    WrongMove,
+    check_move,
+    states_that_allow,
+)
+
+LOCAL = st.datetimes(datetime.fromisoformat("2025-01-01"), datetime.fromisoformat("2035-01-01"))
+ZONES = st.sampled_from(sorted(available_timezones()))
+
+
+@given(LOCAL, ZONES)
+def test_a_local_moment_shows_that_local_time(local: datetime, zone: str) -> None:
+    moment = Schedule(send_at=local, timezone=zone).moment_in(zone)
+    shown = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
+    # Equal, but for the hour (or day) that the clocks skip, where it is later by what was skipped.
+    assert shown >= local.replace(fold=0)
+    assert shown - local <= timedelta(hours=24)
+
+
+@given(LOCAL, ZONES)
+def test_nobody_is_due_before_a_recipients_schedule_starts_or_after_it_has_passed(local: datetime, zone: str) -> None:
+    schedule = Schedule(send_at=local, timezone="recipient")
+    moment = schedule.moment_in(zone)
+    assert schedule.starts_at() <= moment
+    assert schedule.has_passed(moment + timedelta(hours=26))
+
+
+@pytest.mark.parametrize(
+    ("local", "zone", "moment"),
+    [
+        ("2026-03-29T02:30", "Europe/Paris", "2026-03-29T01:30Z"),  # does not exist: what would have been 02:30
+        ("2026-10-25T02:30", "Europe/Paris", "2026-10-25T00:30Z"),  # comes twice: the first
+        ("2026-11-27T09:00", "Europe/Paris", "2026-11-27T08:00Z"),
+        ("2026-11-27T09:00", "Asia/Kathmandu", "2026-11-27T03:15Z"),
+    ],
+)
+def test_clock_changes(local: str, zone: str, moment: str) -> None:
+    schedule = Schedule(send_at=datetime.fromisoformat(local), timezone=zone)
+    assert schedule.starts_at() == datetime.fromisoformat(moment)
+
+
+def test_a_moment_that_has_passed_is_known() -> None:
+    schedule = Schedule.model_validate({"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"})
+    assert schedule.has_passed(datetime(2026, 11, 27, 8, 0, tzinfo=UTC))
+    assert not schedule.has_passed(datetime(2026, 11, 27, 7, 59, tzinfo=UTC))
+
+
+def test_a_moment_with_an_offset_is_refused_with_a_hint() -> None:
+    with pytest.raises(ValidationError, match="without an offset"):
+        Schedule.model_validate({"send_at": "2026-11-27T09:00Z", "timezone": "Europe/Paris"})
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_what_has_ended_can_only_be_deleted(state: CampaignState) -> None:
+    for move in Move:
+        if move is Move.DELETE:
+            check_move(move, state)
+        else:
+            with pytest.raises(WrongMove, match="Allowed now: delete"):
+                check_move(move, state)
+
+
+def test_only_a_draft_can_be_launched() -> None:
+    assert states_that_allow(Move.LAUNCH) == [CampaignState.DRAFT]
+
+
+@pytest.mark.parametrize(
+    "audience", [{}, {"everyone": True, "tags": {"any": ["a"]}}, {"tags": {}}, {"everyone": False}]
+)
+def test_an_audience_is_exactly_one_of_three(audience: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Audience.model_validate(audience)
+
+
+def test_unknown_fields_are_refused() -> None:
+    with pytest.raises(ValidationError, match="rate_limit_per_minute"):
+        CampaignDefinition.model_validate({"name": "x", "rate_limit_per_minute": 3})
