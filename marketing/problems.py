@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from liquid.exceptions import ResourceLimitError
+from liquid.exceptions import LiquidInterrupt, ResourceLimitError
 from pydantic import BaseModel
 
 from marketing.content import EmailContent, Prepared, prepare, read, sources
@@ -144,7 +144,8 @@ def _of_rendering(prepared: Prepared) -> Iterator[Problem]:
             {}, account={}, links=lambda _, url: url, unsubscribe_url="#", preferences_url="#", open_pixel_url=None
         )
     except RenderError as error:
-        too_much = isinstance(error.__cause__, ResourceLimitError)
-        severity = Severity.ERROR if too_much else Severity.WARNING
+        # Too much work, or a `break` outside of any loop: not for want of data.
+        always = isinstance(error.__cause__, (ResourceLimitError, LiquidInterrupt))
+        severity = Severity.ERROR if always else Severity.WARNING
         message = f"Rendering fails for a contact of whom nothing is known: {error}."
         yield Problem(code="rendering_fails", message=message, severity=severity)

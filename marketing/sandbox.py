@@ -5,6 +5,7 @@ filter for what it will read and write, a buffer for what it is given. Steps ins
 the same contact always ends the same way, on any machine. What the top level costs is bounded by the source's length.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from io import StringIO
@@ -32,11 +33,20 @@ STEPS_PER_NODE = 10
 LONGEST_RANGE = 10_000
 
 _FREE = frozenset({"default"})
+_UNCLOSED = re.compile(r"expected tag (end\w+)")
+
+
+class _Language(Environment):
+    def error(self, exc: type[LiquidError] | LiquidError, msg: str | None = None, token: Token | None = None) -> None:
+        # At the end of an expression python-liquid doesn't know where it is; the tag around it does.
+        if isinstance(exc, LiquidError) and (exc.token is None or exc.token.start_index < 0):
+            exc.token = token
+        super().error(exc, msg, token)
 
 
 def environment(*, autoescape: bool = False, tags: tuple[type[Tag], ...] = ()) -> Environment:
     """Liquid as authors may use it: no tag that loads another template, no filter that reads the clock."""
-    made = Environment(autoescape=autoescape)
+    made = _Language(autoescape=autoescape)
     filters.install(made)
     for name in ("include", "render"):
         del made.tags[name]
@@ -63,7 +73,9 @@ def parse(source: str, language: Environment, part: str) -> BoundTemplate:
         if isinstance(error.__cause__, RecursionError):
             raise ContentError("an expression is too deeply nested", part=part) from error
         where = error.context()
-        raise ContentError(str(error.message), part=part, line=where[0] if where else None) from error
+        unclosed = _UNCLOSED.match(str(error.message))
+        message = f"“{{% {unclosed[1]} %}}” is missing" if unclosed else str(error.message)
+        raise ContentError(message, part=part, line=where[0] if where else None) from error
     except RecursionError as error:
         raise ContentError("an expression is too deeply nested", part=part) from error
     return template

@@ -44,6 +44,7 @@ def test_good_content_has_no_problems() -> None:
         ({"html": LEAVE + "{{ account.phone }}"}, "unknown_variable", "error"),
         ({"html": LEAVE + "{{ contact.colour }}"}, "unknown_variable", "error"),
         ({"html": LEAVE + "{{ 1 | divided_by: contact.plan }}"}, "rendering_fails", "warning"),
+        ({"html": LEAVE + "{% break %}"}, "rendering_fails", "error"),
         ({"html": LEAVE + "{% if %}"}, "unusable_content", "error"),
         ({"html": None, "mjml": "<mjml>"}, "unusable_content", "error"),
     ],
