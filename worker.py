@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
+from activities.imports import Imports
 from activities.samples import Samples
 from activities.sweeps import Sweeps
 from channels.base import Channel
@@ -21,11 +22,12 @@ from marketing.tracking import RecipientLinks, Tokens
 from settings import Settings
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
+from workflows.imports import ContactImportWorkflow
 from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
 from workflows.samples import SampleWorkflow
 from workflows.sweeps import SweepWorkflow, ensure_schedule
 
-WORKFLOWS = [CampaignWorkflow, SampleWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, ContactImportWorkflow, SampleWorkflow, SweepWorkflow]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
@@ -42,13 +44,14 @@ async def working(
 ) -> AsyncIterator[None]:
     """Work on every task queue until the block ends."""
     campaigns = Campaigns(database)
+    importing = Imports(database)
     delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds)
     workers = [
         Worker(
             client,
             task_queue=ORCHESTRATION,
             workflows=WORKFLOWS,
-            activities=[campaigns.change_state, campaigns.read_state],
+            activities=[campaigns.change_state, campaigns.read_state, importing.fail_import],
             graceful_shutdown_timeout=PATIENCE,
         ),
         Worker(
@@ -61,7 +64,14 @@ async def working(
         Worker(
             client,
             task_queue=BULK,
-            activities=[campaigns.freeze_audience, campaigns.skip_rest, Sweeps(database, client).find_unattended],
+            activities=[
+                campaigns.freeze_audience,
+                campaigns.skip_rest,
+                Sweeps(database, client).find_unattended,
+                importing.examine_file,
+                importing.stage_rows,
+                importing.merge_people,
+            ],
             max_concurrent_activities=4,
             graceful_shutdown_timeout=PATIENCE,
         ),

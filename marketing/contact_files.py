@@ -4,9 +4,10 @@ The records are exactly those of `csv.reader` over the whole file, wherever a wi
 says so). Windows start and end between records; only a record too long to be held is walked over in pieces.
 """
 
+import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -209,3 +210,48 @@ def read_header(window: bytes, encoding: str, *, final: bool) -> tuple[list[str]
     until = header.line + len(header.text.encode(encoding, "surrogateescape").splitlines())
     taken = window[start.offset :].splitlines(keepends=True)[: until - start.line]
     return header.cells, form, Position(offset=start.offset + sum(map(len, taken)), line=until)
+
+
+class Utf8Stream:
+    """Turns UTF-16, which spreadsheets save as "Unicode text", into UTF-8; all else goes through as it is."""
+
+    def __init__(self) -> None:
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._first = b""
+        self._known = False
+
+    async def convert(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield self.feed(piece)
+        yield self.end()
+
+    def feed(self, piece: bytes) -> bytes:
+        if not self._known:
+            self._first += piece
+            if len(self._first) < len(codecs.BOM_UTF16):
+                return b""
+            piece, self._known = self._first, True
+            if piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        return self._decoder.decode(piece).encode("utf-8", "surrogatepass") if self._decoder else piece
+
+    def end(self) -> bytes:
+        if self._decoder is None:
+            return b"" if self._known else self._first
+        try:
+            self._decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return b"\xff"  # half a character: its row is no text
+        return b""
+
+
+async def in_blocks(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes in blocks of this size, but for the last."""
+    waiting = bytearray()
+    async for piece in pieces:
+        waiting += piece
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield bytes(waiting)
