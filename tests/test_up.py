@@ -40,13 +40,13 @@ class Up:
         self.hear("Ctrl-C")
         self.programs = [psutil.Process(pid) for pid in self.state["programs"].values()]
 
-    def hear(self, words: str) -> None:
-        """Wait for a line with these words."""
+    def hear(self, words: str) -> str:
+        """The next line with these words."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.said += line
             if words in line:
-                return
+                return line
         raise AssertionError(f"It ended without a word of {words!r}:\n{self.said}")
 
     @property
@@ -109,6 +109,14 @@ def test_a_program_that_is_killed_comes_back_by_itself(running: Up, name: str) -
     running.hear(f"{name} ended (-9)")
     running.hear(f"{name} is up again")
     assert httpx.get(f"{running.state['api_url']}/readyz", timeout=30).json() == {"status": "ok"}
+    assert running.account(running.key) == 200
+
+
+def test_programs_that_are_killed_at_the_same_moment_all_come_back(running: Up) -> None:
+    for pid in running.state["programs"].values():
+        os.kill(pid, signal.SIGKILL)
+    heard = [running.hear("is up again") for _ in range(4)]
+    assert {line.split("] ")[1].removesuffix(" is up again\n") for line in heard} == running.state["programs"].keys()
     assert running.account(running.key) == 200
 
 
