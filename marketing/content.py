@@ -151,7 +151,7 @@ def _completed(body: str, preheader: str, links: Links) -> str:
         if token.kind == "start" and (address := links.in_html(body, token)) is not None:
             href = token.attributes["href"]
             edits.append((href.start, href.end, f'"{address}"'))
-        elif not token.hidden and (token.kind, token.name) in (("start", "body"), ("end", "head")):
+        elif not token.hidden and (token.kind, token.name) in _BEFORE_THE_BODY:
             top = token.end
         elif not token.hidden and (token.kind, token.name) == ("end", "body"):
             bottom = token.start
@@ -166,6 +166,7 @@ def _completed(body: str, preheader: str, links: Links) -> str:
     return "".join([*parts, body[end:]])
 
 
+_BEFORE_THE_BODY = frozenset((("start", "html"), ("end", "head"), ("start", "body")))
 PREHEADER = (
     '<div style="display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;opacity:0;overflow:hidden;'
     'mso-hide:all">{}</div>'

@@ -14,7 +14,7 @@ from liquid.stringify import to_liquid_string
 from markupsafe import Markup, escape
 
 from marketing.content import Prepared
-from marketing.links import HTML, PLAIN, Link, Linker
+from marketing.links import FOLLOWED, HTML, LEFT_ALONE, PLAIN, Link, Linker
 from marketing.sandbox import Context, below, parse
 
 LONGEST_OUTPUT = 2_000_000  # bytes
@@ -70,9 +70,9 @@ class Renderer:
         urls = ["" if target is None else links(number, target) for number, target in enumerate(self._targets)]
 
         def follow(number: int, url: str) -> str:
-            if url in (unsubscribe_url, preferences_url) or UNTRACKED.match(url):
+            if url in (unsubscribe_url, preferences_url) or LEFT_ALONE.match(url):
                 return url
-            return links(number, url) if TRACKED.match(url) else "#"
+            return links(number, url) if FOLLOWED.match(url) else "#"
 
         return Rendered(
             subject=" ".join(self._subject.render(variables, urls, follow).split()),
@@ -82,8 +82,6 @@ class Renderer:
 
 
 PIXEL = Markup('<img src="%s" width="1" height="1" alt="" style="display:block;border:0">')
-TRACKED = re.compile("https?://", re.IGNORECASE)
-UNTRACKED = re.compile("mailto:|tel:|sms:|#|$", re.IGNORECASE)
 # Liquid tags on lines of their own leave empty lines behind.
 GAPS = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 

@@ -51,7 +51,8 @@ def test_the_page_states_the_limits() -> None:
     limits = PAGE.split("## Limits")[1]
     for limit in (
         content.LONGEST_SOURCE, content.MOST_TAGS, content.MOST_LIQUID, content.MOST_MARKUP, markup.LONGEST_PIECE,
-        markup.LONGEST_BLANK, html.DEEPEST, html.MOST_MATCHES, links.MOST_LINKS, sandbox.LONGEST_RANGE, sandbox.BUDGET,
+        markup.LONGEST_BLANK, html.DEEPEST, html.MOST_MJML, html.MOST_MATCHES, links.MOST_LINKS,
+        sandbox.LONGEST_RANGE, sandbox.BUDGET,
         rendering.LONGEST_OUTPUT,
     ):  # fmt: skip
         assert f" {limit:,}" in limits
