@@ -1,0 +1,129 @@
+"""What is left of an import when what carries it out dies, or runs twice?"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.imports import Imports
+from activities.inputs import ImportRef
+from database import contacts, imports
+from database.engine import Connection, Database
+from database.imports import BLOCK
+from marketing.imports import ImportCounts, ImportOptions, ImportState
+from tests.conftest import TestAccount
+
+PEOPLE = 20_000
+EXPECTED = {"rows": 20_300, "rejected": 100, "duplicates": 200, "protected": 0}
+
+
+def content() -> bytes:
+    """Some windows full of people, bad rows among them, and duplicates far from whom they are about."""
+    people = [f"p{n}@example.com,Name {n},{'x' * 80}" for n in range(PEOPLE)]
+    bad = [f"bad{n},," for n in range(100)]
+    again = [f"P{n}@EXAMPLE.com,Renamed {n}," for n in range(200)]
+    return "\n".join(["Email,First Name,Note", *people[:5000], *bad, *people[5000:], *again, ""]).encode()
+
+
+class Lost(Exception):
+    """The connection broke; whether the transaction took effect, nobody was told."""
+
+
+class UnreliableDatabase(Database):
+    """Loses some of its answers: half of those transactions are committed, half rolled back."""
+
+    def __init__(self, url: str, chance: random.Random, loss: float) -> None:
+        super().__init__(url, pool_size=4)
+        self.chance = chance
+        self.loss = loss
+        self.lost = 0
+
+    @asynccontextmanager
+    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+        fate = self.chance.random()
+        async with super().transaction(account_id) as tx:
+            yield tx
+            if fate < self.loss / 2:
+                self.lost += 1
+                raise Lost("rolled back")
+        if fate < self.loss:
+            self.lost += 1
+            raise Lost("committed all the same")
+
+
+async def upload(account: TestAccount, file: bytes) -> ImportRef:
+    async with account.transaction() as tx:
+        import_id = await imports.create(tx, account.id, ImportOptions())
+        for number, offset in enumerate(range(0, len(file), BLOCK)):
+            await imports.add_block(tx, account.id, import_id, number, file[offset : offset + BLOCK])
+        await imports.mark_received(tx, import_id, len(file))
+    return ImportRef(account_id=account.id, import_id=import_id)
+
+
+async def run(importing: Imports, ref: ImportRef) -> None:
+    """As the workflow would, with each step tried until it answers."""
+    steps = {"waiting": importing.examine_file, "reading": importing.stage_rows, "merging": importing.merge_people}
+    state = "waiting"
+    while state in steps:
+        try:
+            state = (await ActivityEnvironment().run(steps[state], ref)).state
+        except Lost:
+            continue
+    assert state == "completed"
+
+
+async def counts_of(account: TestAccount, ref: ImportRef) -> dict[str, Any]:
+    async with account.transaction() as tx:
+        found = await imports.find(tx, ref.import_id)
+    assert found is not None
+    assert found.status is ImportState.COMPLETED
+    return found.counts.model_dump()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_an_import_that_loses_a_third_of_its_answers_counts_exactly(
+    database_url: str, account: TestAccount, seed: int
+) -> None:
+    ref = await upload(account, content())
+    unreliable = UnreliableDatabase(database_url, random.Random(seed), loss=0.35)
+    await run(Imports(unreliable), ref)
+    await unreliable.close()
+    assert unreliable.lost > 3
+    assert await counts_of(account, ref) == EXPECTED | {"added": PEOPLE, "updated": 0, "unchanged": 0}
+    async with account.transaction() as tx:
+        (renamed,) = await contacts.page(tx, contacts.Filters(search="p7@"), after=None, limit=2)
+        assert renamed.first_name == "Renamed 7"
+        for table in ("import_blocks", "import_people"):  # nothing of the file is kept
+            assert (await tx.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one() == 0
+
+
+async def test_two_workers_at_the_same_import_do_not_count_twice(database: Database, account: TestAccount) -> None:
+    ref = await upload(account, content())
+    await asyncio.gather(run(Imports(database), ref), run(Imports(database), ref))
+    assert await counts_of(account, ref) == EXPECTED | {"added": PEOPLE, "updated": 0, "unchanged": 0}
+
+
+async def test_the_same_file_again_writes_no_contact(database: Database, account: TestAccount) -> None:
+    await run(Imports(database), await upload(account, content()))
+    touched = "SELECT max(updated_at), count(*), max(xmin::text::bigint) FROM contacts"
+    async with account.transaction() as tx:
+        before = (await tx.exec_driver_sql(touched)).one()
+    again = await upload(account, content())
+    await run(Imports(database), again)
+    async with account.transaction() as tx:
+        assert (await tx.exec_driver_sql(touched)).one() == before
+    assert await counts_of(account, again) == EXPECTED | {"added": 0, "updated": 0, "unchanged": PEOPLE}
+
+
+async def test_an_import_that_failed_stays_failed(database: Database, account: TestAccount) -> None:
+    ref = await upload(account, b"nothing\nof use\n")
+    importing = Imports(database)
+    failed = await ActivityEnvironment().run(importing.examine_file, ref)
+    again = await ActivityEnvironment().run(importing.examine_file, ref)
+    assert (failed.state, again.state, again.rows) == ("failed", "failed", 0)
+    assert ImportCounts() == ImportCounts(**failed.model_dump(include={"rows", "rejected"}))
