@@ -11,6 +11,7 @@ COPY channels channels
 COPY activities activities
 COPY workflows workflows
 COPY api api
+COPY examples examples
 RUN /opt/carillon/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.13-slim

@@ -89,6 +89,37 @@ def migrate() -> None:
         print(f"The first owner's API key, shown only now: {key}")
 
 
+@app.command()
+def sink(
+    port: Port = 1025,
+    record: Annotated[Path | None, typer.Option(help="A file that gets one line per message.")] = None,
+    letters: Annotated[Path | None, typer.Option(help="A folder that gets each message as a file.")] = None,
+) -> None:
+    """Take every message as an SMTP server, deliver none, and keep count: to try things out."""
+    from channels.sink import run_sink
+    from local_stack import ensure_free
+
+    ensure_free(port)
+    done = run_sink(
+        port=port,
+        record=record,
+        letters=letters,
+        listening=lambda sink: print(f"An SMTP server that delivers nothing: {sink.url}. Ctrl-C ends it.", flush=True),
+    )
+    print(f"{done.count:,} messages, {len(done.duplicates):,} of them a second time")
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")] = False,
+) -> None:
+    """Run a real campaign, from a contact list to the inbox, and check every figure."""
+    from examples.demo import play
+
+    configure_logging(settings(), quiet=True)
+    sys.exit(play(keep=keep))
+
+
 async def prepare(complete: Settings) -> "tuple[Client, str | None]":
     """Migrate the database, tell Temporal what runs are found by, make the first owner's key.
 

@@ -59,6 +59,7 @@ class Sink:
         port: 0 takes a free one.
         record: a file that gets a line `<Unix time> <Message-ID> <recipient>` for each message, before it is
             acknowledged: it tells the truth even when this process is killed.
+        letters: a folder that gets each message as a file: `000001.eml`, `000002.eml`, …
         keep: the most of `received` and `contents` that stay in memory. `count` and `duplicates` cover everything.
         policy: asked at every step, for tests of what can go wrong.
         tls: a server's certificate: offers STARTTLS, or speaks TLS from the start with `implicit_tls`.
@@ -71,6 +72,7 @@ class Sink:
         port: int = 0,
         *,
         record: Path | None = None,
+        letters: Path | None = None,
         keep: int = 100_000,
         keep_contents: int = 20,
         policy: Policy | None = None,
@@ -90,6 +92,7 @@ class Sink:
         self._seen: set[int] = set()  # hashes of what came: two in a million are alike by chance once in 10^7 runs
         self._record = record
         self._record_fd = -1
+        self._letters = letters
         self._scheme = "smtps" if implicit_tls else "smtp"
         self._implicit_tls = tls if implicit_tls else None
         self._options = {"tls_context": None if implicit_tls else tls, **options}
@@ -102,6 +105,8 @@ class Sink:
         return f"{self._scheme}://{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
+        if self._letters is not None:
+            self._letters.mkdir(parents=True, exist_ok=True)
         if self._record is not None:
             self._record_fd = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         loop = asyncio.get_running_loop()
@@ -134,6 +139,8 @@ class Sink:
         """Count and record a message, before its sender is told."""
         found = _MESSAGE_ID.search(content, 0, content.find(b"\r\n\r\n"))
         received = Received(found[1].decode(errors="replace") if found else "", recipient, time())
+        if self._letters is not None:
+            (self._letters / f"{self.count + 1:06}.eml").write_bytes(content)
         if self._record_fd >= 0:
             os.write(self._record_fd, f"{received.at:.6f} {received.message_id} {recipient}\n".encode())
         key = hash((received.message_id, recipient))
@@ -297,6 +304,7 @@ def run_sink(
     host: str = "127.0.0.1",
     port: int = 1025,
     record: Path | None = None,
+    letters: Path | None = None,
     listening: Callable[[Sink], None] = lambda _: None,
 ) -> Sink:
     """Run a sink until SIGINT or SIGTERM, and return it with its counts. `listening` is told when it can be used."""
@@ -307,7 +315,7 @@ def run_sink(
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with Sink(host, port, record=record) as sink:
+        async with Sink(host, port, record=record, letters=letters) as sink:
             listening(sink)
             await stop.wait()
         return sink
