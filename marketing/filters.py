@@ -12,7 +12,7 @@ from liquid import Environment, RenderContext
 from liquid.exceptions import FilterArgumentError
 from liquid.filter import liquid_filter, string_filter, with_context
 
-BITS = 20_000
+BITS = 20_000  # of a number
 
 _TAGS = re.compile(r"<[^<>]*+>")
 _DATE_FORMAT = re.compile(r"(?:[^%]|%[-_0^#]?[a-zA-Z%])*+")
@@ -76,9 +76,9 @@ def weight(value: object) -> int:
         case range():
             return len(value)
         case Mapping():
-            return 1 + sum(weight(key) + weight(item) for key, item in value.items())
+            return 1 + 2 * len(value) + sum(weight(key) + weight(item) for key, item in value.items())
         case Sequence():
-            return 1 + sum(map(weight, value))
+            return 1 + len(value) + sum(map(weight, value))
         case _:
             return 1
 
@@ -90,8 +90,7 @@ def cost(name: str, value: object, arguments: Sequence[object]) -> int:
     first = arguments[0] if arguments else ""
     match name:
         case "replace" if len(arguments) == 2:
-            sought = str(first)
-            return total + str(value).count(sought) * weight(arguments[1])
+            return total + str(value).count(str(first)) * weight(arguments[1])
         case "join":
             return total + size * weight(first)
         case "uniq":

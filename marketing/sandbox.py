@@ -183,14 +183,16 @@ class MeteredBlock(BlockNode):
 
 
 class BoundedRange(RangeLiteral):
-    """`(1..n)` with an end: a range of 10⁹ costs nothing until something makes a list of it."""
+    """`(1..n)`, paid by its length: by itself a range of 10⁹ costs nothing, until something makes a list of it."""
 
     __slots__ = ()
 
-    def _make_range(self, start: Any, stop: Any) -> range:
-        made = super()._make_range(start, stop)
-        if made.stop - made.start > LONGEST_RANGE:
+    def evaluate(self, context: Any) -> range:
+        made = super().evaluate(context)
+        length = made.stop - made.start  # len() can't tell more than 2⁶³
+        if length > LONGEST_RANGE:
             raise ResourceLimitError(f"a range may have {LONGEST_RANGE:,} elements", token=self.token)
+        context.spend(length)
         return made
 
 

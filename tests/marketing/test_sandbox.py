@@ -17,7 +17,7 @@ from tests.marketing.letters import received
 
 LONG = "x" * 100_000
 HOARD = {"long": LONG, "other": LONG[:-1] + "y", "quotes": '"' * 100_000}
-NINE = "{% for i in (1..10000) %}"
+LOOP = "{% for i in (1..10000) %}"
 DOUBLING = [
     "{% assign x = x | append: x %}",
     "{% assign x = x | prepend: x %}",
@@ -39,21 +39,26 @@ HOSTILE = {
     "a range joined": "{{ (1..1000000000) | join }}",
     "a range searched": '{% if (1..1000000000) contains "a" %}x{% endif %}',
     "a range of 10^400": f"{{{{ (1..1{'0' * 400}) | size }}}}",
-    "nested loops": NINE * 3 + "x" + "{% endfor %}" * 3,
-    "nested empty loops": NINE * 3 + "{% endfor %}" * 3,
-    "nested loops that break": NINE * 2 + NINE + "{% break %}{% endfor %}" + "{% endfor %}" * 2,
-    "many loops": (NINE + "{% endfor %}") * 1000,
+    "nested loops": LOOP * 3 + "x" + "{% endfor %}" * 3,
+    "nested empty loops": LOOP * 3 + "{% endfor %}" * 3,
+    "nested loops that break": LOOP * 2 + LOOP + "{% break %}{% endfor %}" + "{% endfor %}" * 2,
+    "nested loops that begin at the end": LOOP
+    + "{% for i in (1..10000) reversed %}{% break %}{% endfor %}{% endfor %}",
+    "nested loops that skip": LOOP + "{% for i in (1..10000) offset: 9999 %}{% endfor %}{% endfor %}",
+    "a list of nothings that doubles": "{% assign x = ',,,,,,,,' | split: ',' %}"
+    + "{% assign x = x | concat: x %}" * 60,
+    "many loops": (LOOP + "{% endfor %}") * 1000,
     "tables in tables": "{% tablerow i in (1..10000) cols:1 %}" * 2 + "x" + "{% endtablerow %}" * 2,
     "a when that fits a thousand times": ("{% case 1 %}{% when " + ",".join("1" * 400) + " %}") * 3
     + "x"
     + "{% endcase %}" * 3,
-    "a loop of captures": NINE + "{% capture x %}" + LONG + "{% endcapture %}{% endfor %}",
-    "a loop of prints": NINE + "{{ contact }}{% endfor %}",
-    "a loop of searches": NINE + "{% if contact.long contains 'xxxxxxxxxxy' %}{% endif %}{% endfor %}",
-    "a loop of comparisons": NINE + "{% if contact.long == contact.other %}{% endif %}{% endfor %}",
-    "a loop of splits": NINE + "{% assign y = contact.long | split: '' %}{% endfor %}",
+    "a loop of captures": LOOP + "{% capture x %}" + LONG + "{% endcapture %}{% endfor %}",
+    "a loop of prints": LOOP + "{{ contact }}{% endfor %}",
+    "a loop of searches": LOOP + "{% if contact.long contains 'xxxxxxxxxxy' %}{% endif %}{% endfor %}",
+    "a loop of comparisons": LOOP + "{% if contact.long == contact.other %}{% endif %}{% endfor %}",
+    "a loop of splits": LOOP + "{% assign y = contact.long | split: '' %}{% endfor %}",
     "a loop of cycles": (
-        NINE + "{% cycle 'a', 'b' %}{% increment x %}{% ifchanged %}{{ i }}{% endifchanged %}{% endfor %}"
+        LOOP + "{% cycle 'a', 'b' %}{% increment x %}{% ifchanged %}{{ i }}{% endifchanged %}{% endfor %}"
     )
     * 9,
     "a long list sorted": "{% assign x = contact.long | split: '' %}"
