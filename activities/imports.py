@@ -65,9 +65,9 @@ class Imports:
         try:
             for _ in range(WINDOWS_AT_ONCE):
                 start = job.position
-                batch, end = await reading
+                batch, documents, end = await reading
                 reading = asyncio.create_task(self._read(ref, job, reader, end))
-                job = await self._stage(ref, batch, start, end)
+                job = await self._stage(ref, batch, documents, start, end)
                 activity.heartbeat(end.offset)
                 if job.state is not ImportState.READING or job.position != end:
                     break
@@ -119,26 +119,29 @@ class Imports:
         async with self.database.transaction(ref.account_id) as tx:
             return await imports.window(tx, ref.import_id, offset, BLOCK)
 
-    async def _read(self, ref: ImportRef, job: Job, reader: RowReader, start: Position) -> tuple[Batch, Position]:
+    async def _read(
+        self, ref: ImportRef, job: Job, reader: RowReader, start: Position
+    ) -> tuple[Batch, bytes, Position]:
         """What the file says from `start` on. In a thread, so that heartbeats and queries go on meanwhile."""
         window = await self._window(ref, start.offset)
         assert job.plan is not None
         form, final = job.plan.form, start.offset + len(window) >= job.size
 
-        def work() -> tuple[Batch, Position]:
+        def work() -> tuple[Batch, bytes, Position]:
             records, end = read_records(window, form, start, final=final)
-            return read_batch(records, reader), end
+            batch = read_batch(records, reader)
+            return batch, batch.documents(), end
 
         return await asyncio.to_thread(work)
 
-    async def _stage(self, ref: ImportRef, batch: Batch, start: Position, end: Position) -> Job:
+    async def _stage(self, ref: ImportRef, batch: Batch, documents: bytes, start: Position, end: Position) -> Job:
         async with self.database.transaction(ref.account_id) as tx:
             job = await imports.load(tx, ref.import_id, lock=True)
             if job.state is not ImportState.READING or job.position != start:
                 return job  # another attempt at this activity was faster
             counts = ImportCounts(rows=batch.rows, rejected=len(batch.rejects), duplicates=batch.duplicates)
             await imports.add_rejects(tx, ref.account_id, ref.import_id, batch.rejects)
-            counts += await import_people.stage(tx, ref.account_id, ref.import_id, list(batch.people.values()))
+            counts += await import_people.stage(tx, ref.account_id, ref.import_id, documents)
             if start.offset // BLOCK in GROWTH:
                 await import_people.analyze(tx, "import_people")
             state = ImportState.MERGING if end.offset >= job.size else ImportState.READING

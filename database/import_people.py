@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from database.engine import Connection
 from database.schema import import_people
 from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim
-from marketing.import_rows import OTHER_KEYS, Person, claimed
+from marketing.import_rows import OTHER_KEYS, claimed
 from marketing.imports import ImportCounts
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
@@ -65,14 +65,13 @@ _STAGE = text(f"""
 """)
 
 
-async def stage(tx: Connection, account_id: UUID, import_id: UUID, people: list[Person]) -> ImportCounts:
-    """Lay these people beside, or over, those of earlier rows.
+async def stage(tx: Connection, account_id: UUID, import_id: UUID, documents: bytes) -> ImportCounts:
+    """Lay these people (`Batch.documents`) beside, or over, those of earlier rows.
 
     Returns:
         how many were duplicates, and how many were rejected for a phone number or id that is another person's.
     """
     await tx.execute(text(_INCOMING))
-    documents = b"\n".join(map(orjson.dumps, people))
     connection = cast(AsyncConnection[Any], (await tx.get_raw_connection()).driver_connection)
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(documents)

@@ -23,7 +23,7 @@ from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim, ImportPlan,
 from marketing.imports import ImportOptions
 
 
-@dataclass(slots=True)
+@dataclass
 class Person:
     """Someone whom rows of the file are about. None: the file says nothing, so what is known stays."""
 
@@ -265,6 +265,13 @@ class Batch:
             self.people[row.key].lay_over(row)
         else:
             self.people[row.key] = row
+
+    def documents(self) -> bytes:
+        """One JSON document per person and line, without what the file does not say."""
+        return b"\n".join(
+            orjson.dumps({name: value for name, value in vars(person).items() if value is not None})
+            for person in self.people.values()
+        )
 
     def _owner(self, kind: str, row: Person) -> str:
         value = getattr(row, kind)
