@@ -5,10 +5,14 @@ gigabytes, `strip_html` is quadratic, and `safe` lets a contact's data become HT
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from inspect import Signature, signature
 
 from liquid import Environment, RenderContext
+from liquid.builtin.expressions.arguments import KeywordArgument
+from liquid.builtin.expressions.filtered import Filter
 from liquid.exceptions import FilterArgumentError
 from liquid.filter import liquid_filter, string_filter, with_context
 
@@ -56,6 +60,30 @@ def install(environment: Environment) -> None:
     environment.add_filter("date", _date)
     environment.add_filter("strip_html", _strip_html)
     del environment.filters["safe"]
+
+
+def check(used: Filter, environment: Environment) -> None:
+    """Refuse a filter that doesn't exist, or can't take what it is given.
+
+    Raises:
+        LiquidError: which, and where.
+    """
+    used.validate_filter_arguments(environment)
+    takes, given = _signature(environment.filters[used.name])
+    named = {argument.name for argument in used.args if isinstance(argument, KeywordArgument)}
+    unnamed = [argument for argument in used.args if not isinstance(argument, KeywordArgument)]
+    try:
+        if named & given.keys():  # ours to give
+            raise TypeError(f"got an unexpected keyword argument '{min(named)}'")
+        takes.bind(None, *unnamed, **dict.fromkeys(named), **given)
+    except TypeError as error:
+        raise FilterArgumentError(f"{used.name}: {error}", token=used.token) from error
+
+
+@cache
+def _signature(found: Callable[..., object]) -> tuple[Signature, dict[str, None]]:
+    known = signature(found)
+    return known, {name: None for name in ("context", "environment") if name in known.parameters}
 
 
 def weight(value: object) -> int:

@@ -59,7 +59,7 @@ def parse(source: str, language: Environment, part: str) -> BoundTemplate:
     """The template, ready to be rendered within bounds.
 
     Raises:
-        ContentError: it isn't Liquid, or uses a filter or tag that doesn't exist.
+        ContentError: it isn't Liquid, or uses a filter or tag that doesn't exist, or in a way that can't work.
     """
     if strange := NONCHARACTERS.search(source):
         message = f"the character U+{ord(strange.group()):04X} is not text"
@@ -106,7 +106,7 @@ def _within(expression: Expression) -> Iterator[Expression | Filter]:
 def _bound(found: Node | Expression | Filter, language: Environment) -> None:
     match found:
         case Filter():
-            found.validate_filter_arguments(language)
+            filters.check(found, language)
         case RangeLiteral():
             # The parser offers no way to name another class; this one has the same layout.
             found.__class__ = BoundedRange
