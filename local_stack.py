@@ -135,6 +135,7 @@ class Part(ABC):
     """A program, and how it is brought up: one branch of the process tree, or an `async with` block."""
 
     program: Program
+    temporary_folder: Path | None = None
 
     @abstractmethod
     async def start(self) -> None:
@@ -142,6 +143,8 @@ class Part(ABC):
 
     async def stop(self) -> None:
         await self.program.stop()
+        if self.temporary_folder:
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -156,10 +159,17 @@ class Part(ABC):
 class EmbeddedPostgres(Part):
     """PostgreSQL 18 in the data directory; without one, in a temporary folder that goes when the server stops."""
 
-    def __init__(self, data_dir: Path | None = None, *, durable: bool = True, kept_open: Sequence[int] = ()) -> None:
-        self.temporary = data_dir is None
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        durable: bool = True,
+        connections: int = 200,
+        kept_open: Sequence[int] = (),
+    ) -> None:
         self.data_dir = make_data_dir(data_dir)
-        self.cluster = Cluster(self.data_dir, durable=durable)
+        self.temporary_folder = None if data_dir else self.data_dir
+        self.cluster = Cluster(self.data_dir, durable=durable, connections=connections)
         self.program = Program(
             "PostgreSQL",
             self.data_dir / "logs" / "postgres.log",
@@ -181,8 +191,6 @@ class EmbeddedPostgres(Part):
     async def stop(self) -> None:
         await super().stop()
         self.cluster.clear_up()
-        if self.temporary:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
 class EmbeddedTemporal(Part):
@@ -202,22 +210,16 @@ class EmbeddedTemporal(Part):
         durable: bool = True,
         kept_open: Sequence[int] = (),
     ) -> None:
-        self.temporary = data_dir is None
         self.data_dir = make_data_dir(data_dir)
+        self.temporary_folder = None if data_dir else self.data_dir
         self.port = port or free_port()
         self.ui_port = ui_port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.ui_url = f"http://127.0.0.1:{self.ui_port}"
         self.namespace = namespace
         self.binary = binary or self.BINARY
         self.durable = durable
         self.program = Program("Temporal", self.data_dir / "logs" / "temporal.log", kept_open=kept_open)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def ui_url(self) -> str:
-        return f"http://127.0.0.1:{self.ui_port}"
 
     async def start(self) -> None:
         if not os.access(self.binary, os.X_OK):
@@ -236,11 +238,6 @@ class EmbeddedTemporal(Part):
         ]
         await self.program.start(command)
         await self.program.until(self._serves)
-
-    async def stop(self) -> None:
-        await super().stop()
-        if self.temporary:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
 
     async def _serves(self) -> bool:
         try:
@@ -332,10 +329,7 @@ class Stack:
         await asyncio.wait([work])
         if asked_to_stop.is_set():
             log.warning("Ending: workers finish what they have in hand")
-        for parts in self._in_order_of_stopping():
-            await asyncio.gather(*(part.stop() for part in parts))
-        if self.kept_open:
-            (self.data_dir / "up.json").unlink(missing_ok=True)
+        await self._stop()
         if not work.cancelled():
             work.result()
 
@@ -365,7 +359,8 @@ class Stack:
     async def _start_servers(self) -> None:
         found: dict[str, object] = {}
         if not self.settings.database_url:
-            postgres = EmbeddedPostgres(self.data_dir, kept_open=self.kept_open)
+            connections = self.settings.database_pool_size * (self.workers + 1) + 20  # and a few for people
+            postgres = EmbeddedPostgres(self.data_dir, connections=max(connections, 200), kept_open=self.kept_open)
             self.parts.append(postgres)
             await postgres.start()
             found["database_url"] = postgres.url
@@ -384,12 +379,11 @@ class Stack:
         self.settings = self.settings.model_copy(update=found)
 
     def _fill_in_keys(self) -> None:
-        file = self.data_dir / "secret_key"
-        if not self.settings.secret_key and not file.exists():
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
-                made.write(secrets.token_urlsafe(48))
         found: dict[str, object] = {}
         if not self.settings.secret_key:
+            file = self.data_dir / "secret_key"
+            if not file.exists():
+                _write(file, secrets.token_urlsafe(48))
             found["secret_key"] = SecretStr(file.read_text())
         if "public_url" not in self.settings.model_fields_set:
             found["public_url"] = self.api_url
@@ -410,7 +404,7 @@ class Stack:
 
     async def _api_answers(self) -> bool:
         try:
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # No proxy, no TLS: it is our own.
                 return (await http.get(f"{self.api_url}/readyz", timeout=5)).is_success
         except httpx.HTTPError:
             return False
@@ -445,17 +439,27 @@ class Stack:
             "temporal_ui_url": self.temporal_ui_url,
             "programs": {part.program.name: part.program.pid for part in self.parts},
         }
-        file = self.data_dir / "up.json"
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.touch(0o600)
-        unfinished.write_text(json.dumps(state, indent=2))
-        unfinished.replace(file)
+        _write(self.data_dir / "up.json", json.dumps(state, indent=2))
 
-    def _in_order_of_stopping(self) -> list[list[Part]]:
+    async def _stop(self) -> None:
         """The API first, then the workers, which still need both servers, then Temporal, then PostgreSQL."""
         servers = [part for part in self.parts if not isinstance(part, Command)]
         commands = [part for part in self.parts if isinstance(part, Command)]
-        return [[*commands[:1]], [*commands[1:]], *([server] for server in reversed(servers))]
+        for parts in (commands[:1], commands[1:], servers[1:], servers[:1]):
+            await asyncio.gather(*(part.stop() for part in parts))
+        if self.kept_open:
+            (self.data_dir / "up.json").unlink(missing_ok=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """All of it or nothing, for our eyes only."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.touch(0o600)
+    with unfinished.open("w") as writing:
+        writing.write(text)
+        writing.flush()
+        os.fsync(writing.fileno())
+    unfinished.replace(file)
 
 
 def _lives(pid: int) -> bool:

@@ -56,11 +56,12 @@ class Cluster:
     superuser: as in production.
     """
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
+    def __init__(self, data_dir: Path, *, durable: bool = True, connections: int = 200) -> None:
         self.data_dir = data_dir
         self.folder = data_dir / "postgres"
         self.socket_folder = self.folder
         self.durable = durable
+        self.connections = connections
         self.identity = postgres_identity()
 
     @property
@@ -80,7 +81,7 @@ class Cluster:
             "ident_file": self.data_dir / "pg_ident.conf",
             "listen_addresses": "",
             "unix_socket_directories": '"{}"'.format(str(self.socket_folder).replace('"', '""')),
-            "max_connections": 200,
+            "max_connections": self.connections,
             "shared_buffers": "256MB",
             "max_wal_size": "2GB",
             "checkpoint_timeout": "15min",
