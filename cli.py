@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -19,6 +20,7 @@ from settings import Settings, settings
 
 # What only some commands need is imported by them, so that the others answer at once.
 if TYPE_CHECKING:
+    import httpx
     from temporalio.client import Client
 
     from local_stack import Stack
@@ -118,6 +120,82 @@ def demo(
 
     configure_logging(settings(), quiet=True)
     sys.exit(play(keep=keep))
+
+
+contacts = typer.Typer(no_args_is_help=True, help="The people that campaigns reach.")
+app.add_typer(contacts, name="contacts")
+
+
+@contacts.command("import")
+def import_contacts(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A CSV file.")],
+    columns: Annotated[list[str] | None, typer.Option("--map", help="`column=field`; again for each column.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag that everybody in the file gets.")] = None,
+    subscribe: Annotated[
+        list[str] | None, typer.Option(help="A channel that those agreed to of whom the file says nothing.")
+    ] = None,
+    consent: Annotated[str, typer.Option(help="How they agreed; needed with --subscribe.")] = "",
+    default_region: Annotated[str, typer.Option(help="The country of national phone numbers, such as FR.")] = "",
+    rejects: Annotated[Path | None, typer.Option(help="Where to write the rows that were not taken, as CSV.")] = None,
+    url: Annotated[str, typer.Option(help="Where the API is. [default: CARILLON_PUBLIC_URL]")] = "",
+) -> None:
+    """Import contacts from a CSV file over the API, with the key in CARILLON_API_KEY."""
+    import httpx
+
+    query = {
+        "filename": file.name,
+        "map": columns or [],
+        "tag": tag or [],
+        "subscribe": subscribe or [],
+        "consent": consent,
+        "default_region": default_region,
+    }
+    key = _revealed(settings().api_key)
+    if not key:
+        sys.exit("carillon: set CARILLON_API_KEY to an API key with the role editor or owner")
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url or settings().public_url, headers=headers, timeout=60) as client:
+        try:
+            done = _import_file(client, file, query)
+            if rejects and done["counts"]["rejected"]:
+                rejects.write_bytes(client.get(f"/api/contacts/import/{done['id']}/rejects").content)
+        except httpx.HTTPStatusError as error:
+            sys.exit(f"carillon: {error.response.json().get('detail', error)}")
+        except httpx.TransportError as error:
+            sys.exit(f"carillon: the API at {client.base_url} does not answer: {error}")
+    if done["status"] == "failed":
+        sys.exit(f"carillon: {done['problem']}")
+    print(", ".join(f"{number:,} {name}" for name, number in done["counts"].items() if number or name == "rows"))
+    if done["counts"]["rejected"]:
+        where = rejects or f"{client.base_url}/api/contacts/import/{done['id']}/rejects"
+        print(f"The rejected rows, each with its reason: {where}")
+
+
+def _import_file(client: "httpx.Client", file: Path, query: dict[str, Any]) -> dict[str, Any]:
+    """Upload the file and watch until the import is done; gives it as the API tells of it."""
+    from time import sleep
+
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress, file.open("rb") as content:
+        uploading = progress.add_task("Uploading", total=file.stat().st_size)
+        importing = progress.add_task("Importing", total=1.0)
+
+        def pieces() -> Iterator[bytes]:
+            while piece := content.read(1 << 18):
+                yield piece
+                progress.advance(uploading, len(piece))
+
+        headers = {"Content-Type": "text/csv"}
+        answer = client.post("/api/contacts/import", params=query, content=pieces(), headers=headers)
+        answer.raise_for_status()
+        while True:
+            answer = client.get(f"/api/contacts/import/{answer.json()['id']}").raise_for_status()
+            found: dict[str, Any] = answer.json()
+            progress.update(importing, completed=found["progress"])
+            if found["status"] in ("completed", "failed"):
+                return found
+            sleep(0.3)
 
 
 async def prepare(complete: Settings) -> "tuple[Client, str | None]":
