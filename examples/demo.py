@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,7 +16,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from database.embedded import make_data_dir
+from database.embedded import CannotStart, make_data_dir
 from examples.inbox import Inbox
 from examples.readers import Readers
 from examples.reckoning import Claim, reckoning
@@ -91,24 +92,33 @@ class Demo:
 
     async def tell(self, keep: bool) -> None:
         folder = make_data_dir(None)
-        try:
-            self.step(f"Start PostgreSQL, Temporal, the API, {WORKERS} workers and an SMTP server")
-            async with set_up(folder) as self.stage:
-                self.say(f"API: {self.stage.api_url}/docs   Temporal UI: {self.stage.temporal_ui_url}")
-                self.inbox = Inbox(self.stage)
-                headers = {"Authorization": f"Bearer {self.stage.api_key}"}
-                async with httpx.AsyncClient(base_url=self.stage.api_url, headers=headers, timeout=30) as self.api:
-                    await self.story()
-                if keep:
-                    self.say(f"Everything keeps running until Ctrl-C. API key: {self.stage.api_key}")
-                    self.say(f"A message as it arrived: {self.stage.letters / '000001.eml'}")
-                    await asyncio.Event().wait()
-                self.say("All of it ends now; `carillon demo --keep` leaves it running, to look around.")
-        except WentWrong as error:
-            self.status = 1
-            self.say(f"The demo can't go on: {error}")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with ExitStack() as clearing:
+            clearing.callback(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                self.step(f"Start PostgreSQL, Temporal, the API, {WORKERS} workers and an SMTP server")
+                await self.tell_in(folder, keep)
+            except asyncio.CancelledError:
+                self.say("Everything was ended.")
+                raise
+            except WentWrong as error:
+                self.status = 1
+                self.say(f"The demo can't go on: {error}")
+            except CannotStart:
+                clearing.pop_all()  # the message names a log in there
+                raise
+
+    async def tell_in(self, folder: Path, keep: bool) -> None:
+        async with set_up(folder) as self.stage:
+            self.say(f"API: {self.stage.api_url}/docs   Temporal UI: {self.stage.temporal_ui_url}")
+            self.inbox = Inbox(self.stage)
+            headers = {"Authorization": f"Bearer {self.stage.api_key}"}
+            async with httpx.AsyncClient(base_url=self.stage.api_url, headers=headers, timeout=30) as self.api:
+                await self.story()
+            if keep:
+                self.say(f"Everything keeps running until Ctrl-C. API key: {self.stage.api_key}")
+                self.say(f"A message as it arrived: {self.stage.letters / '000001.eml'}")
+                await asyncio.Event().wait()
+            self.say("All of it ends now; `carillon demo --keep` leaves it running, to look around.")
 
     async def story(self) -> None:
         await self.import_contacts()

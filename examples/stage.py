@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import local_stack
-from database.embedded import CannotStart
-from local_stack import Program, ensure_free, free_port
+from local_stack import Program, free_port
 
 CLI = Path(local_stack.__file__).with_name("cli.py")
 WORKERS = 2
@@ -49,8 +48,9 @@ async def set_up(folder: Path) -> AsyncIterator[Stage]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CARILLON_")}
     env |= {"CARILLON_API_KEY": key, "CARILLON_SMTP_URL": f"smtp://127.0.0.1:{smtp_port}"}
     taking: list[str | Path] = ["sink", "--port", str(smtp_port), "--record", record, "--letters", letters]
-    serving: list[str | Path] = ["up", "--data-dir", folder, "--workers", str(WORKERS), "--api-port", free_or_any(8000)]
-    serving += ["--temporal-port", free_or_any(7233), "--temporal-ui-port", free_or_any(8233)]
+    serving: list[str | Path] = ["up", "--data-dir", folder, "--workers", str(WORKERS)]
+    # Any free ports: the usual ones may be taken, or be taken a moment later by somebody else who is starting now.
+    serving += ["--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0"]
     try:
         with contextlib.chdir(folder):  # away from a .env
             await sink.start([sys.executable, CLI, *taking], env=env)
@@ -62,12 +62,3 @@ async def set_up(folder: Path) -> AsyncIterator[Stage]:
     finally:
         await up.stop()
         await sink.stop()
-
-
-def free_or_any(port: int) -> str:
-    """The usual port, or 0 for any free one if it is taken."""
-    try:
-        ensure_free(port)
-    except CannotStart:
-        return "0"
-    return str(port)
