@@ -50,6 +50,7 @@ async def list_contacts(
 
 @router.get("/{contact_id}")
 async def read_contact(contact_id: UUID, caller: Viewer) -> Contact:
+    """A contact, with what it agreed to."""
     async with caller.transaction() as tx:
         contact = await contacts.find(tx, contact_id)
     if contact is None:

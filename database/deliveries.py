@@ -139,7 +139,8 @@ async def lease(
         meter = await _meter(tx, campaign_id)
         if plan.rate_limit_per_second:
             if meter.slot_in > _AHEAD.total_seconds():
-                return Lease(wait=meter.slot_in)
+                # Come back a little before the slot, so that it is not lost to leasing and rendering.
+                return Lease(wait=meter.slot_in - _AHEAD.total_seconds() / 2)
             limit = max(1, min(limit, int(plan.rate_limit_per_second * _SET_SECONDS)))
     if rules.capped:
         # Two campaigns that lease the same contact at the same moment must see each other's messages.

@@ -1,0 +1,107 @@
+"""Does the OpenAPI document help whoever reads it, and hold what it says?"""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.api.test_campaigns import created
+from tests.audience import EMAIL, people
+from tests.conftest import PUBLIC_URL, TestAccount, client_for
+
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def operations(app: FastAPI) -> list[tuple[str, str, dict[str, Any]]]:
+    paths = app.openapi()["paths"]
+    return [(path, method, paths[path][method]) for path in paths for method in METHODS if method in paths[path]]
+
+
+def resolved(app: FastAPI, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, whether it is referred to directly or as one that may be left out."""
+    for each in (schema, *schema.get("anyOf", ())):
+        if "$ref" in each:
+            found: dict[str, Any] = app.openapi()["components"]["schemas"][each["$ref"].rpartition("/")[2]]
+            return found
+    return schema
+
+
+async def test_every_json_body_has_an_example(app: FastAPI) -> None:
+    without = [
+        f"{method} {path}"
+        for path, method, operation in operations(app)
+        if (body := operation.get("requestBody", {}).get("content", {}).get("application/json"))
+        and not ({"example", "examples"} & (set(body) | set(resolved(app, body["schema"]))))
+    ]
+    assert without == []
+
+
+async def test_every_operation_says_what_it_does(app: FastAPI) -> None:
+    silent = [f"{method} {path}" for path, method, operation in operations(app) if not operation.get("description")]
+    assert silent == []
+
+
+async def test_every_list_has_pages(app: FastAPI) -> None:
+    lists = [
+        (path, operation)
+        for path, method, operation in operations(app)
+        if method == "get"
+        and "items"
+        in resolved(
+            app, operation["responses"]["200"].get("content", {}).get("application/json", {}).get("schema", {})
+        ).get("properties", {})
+    ]
+    assert len(lists) >= 6
+    for path, operation in lists:
+        assert {"cursor", "limit"} <= {parameter["name"] for parameter in operation["parameters"]}, path
+
+
+async def ids_of(api: httpx.AsyncClient, account: TestAccount) -> dict[str, str]:
+    """One of everything that an account can have, by the name of its path parameter."""
+    (contact, *_) = await people(account, 1)
+    template = {"name": "House", "channel": "email", "subject": "Hi", "html": EMAIL["html"]}
+    upload = await api.post(
+        "/api/contacts/import", content="Email Address\na@example.org\n", headers={"content-type": "text/csv"}
+    )
+    return {
+        "contact_id": str(contact),
+        "campaign_id": await created(api),
+        "template_id": (await api.post("/api/templates", json=template)).json()["id"],
+        "key_id": (await api.post("/api/keys", json={"name": "x"})).json()["id"],
+        "import_id": upload.json()["id"],
+    }
+
+
+async def test_another_accounts_key_opens_nothing(
+    app: FastAPI, api: httpx.AsyncClient, stranger: httpx.AsyncClient, account: TestAccount, worker: None
+) -> None:
+    ids = await ids_of(api, account)
+    named = [each for each in operations(app) if "{" in each[0] and each[0].startswith("/api/")]
+    assert len(named) > 20
+    for path, method, operation in named:
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        example = (body.get("example") or resolved(app, body["schema"]).get("example")) if body else None
+        answer = await stranger.request(method, path.format(**ids), json=example)
+        assert answer.status_code == 404, f"{method} {path}: {answer.status_code} {answer.text}"
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("key", [None, "car_wrong", "", "x" * 5000])
+async def test_without_a_valid_key_every_route_under_api_answers_401(app: FastAPI, key: str | None) -> None:
+    paths = [each for each in operations(app) if each[0].startswith("/api/")]
+    transport = httpx.ASGITransport(app, client=(f"127.1.0.{len(key or '') % 250}", 1))
+    headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
+    async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as nobody:
+        for path, method, _ in paths:
+            filled = path.replace("{", "").replace("}", "")
+            answer = await nobody.request(method, filled)
+            assert answer.status_code in (401, 429), f"{method} {path}"
+
+
+async def test_an_unknown_route_and_a_wrong_method_are_problems_too(app: FastAPI, account: TestAccount) -> None:
+    async with client_for(app, account.key) as api:
+        for answer in (await api.get("/api/nothing"), await api.delete("/api/account")):
+            assert answer.status_code in (404, 405)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == answer.status_code
