@@ -136,7 +136,7 @@ REFUSED = {
     "{% raw %}" * 50_000: "never closed",
     "".join(f"<a href='https://example.com/{n}'>x</a>" for n in range(2000)): "1,000 different links",
     "<style>p{color:red}</style>" + "<div>" * 20_000: "open inside each other",
-    "<p>" * 40_000: "30,000 tags",
+    "<p>" * 40_000: "20,000 tags",
     "<style>" + "* *{color:red}" * 20_000 + "</style>" + "<p>" * 5_000: "too many",
 }
 
@@ -154,8 +154,8 @@ def test_it_is_refused_when_written(code: str, message: str) -> None:
     [
         "<" * 500_000, "<a " * 160_000, '<a "' * 120_000, "<a a=' b=\" " * 40_000, "<!--" * 120_000, "&" * 500_000,
         "<!--[if " * 60_000, "<style>" * 70_000, "</" * 250_000, "<a href='" * 50_000, "<b><i>" * 80_000,
-        "<b><i>" * 14_000,
-        "<a b='c'>" * 29_000,
+        "<b><i>" * 9_000,
+        "<a b='c'>" * 19_000,
     ],
 )  # fmt: skip
 def test_markup_that_never_ends_is_read_in_a_second(html: str) -> None:
@@ -191,7 +191,7 @@ def test_an_author_is_told_before_a_worker_is() -> None:
 
 
 def test_tags_that_are_closed_in_the_wrong_order_do_not_pile_up() -> None:
-    prepare(EmailContent(subject="x", html="<style>p{color:red}</style>" + "<div><table></div>" * 9_000))
+    prepare(EmailContent(subject="x", html="<style>p{color:red}</style>" + "<div><table></div>" * 6_000))
 
 
 WORDS = ["{{", "}}", "{%", "%}", " ", "-", "|", ":", "'", '"', ".", "..", "(", ")", "[", "]", "<", ">", ",", "==",
