@@ -20,7 +20,7 @@ WINDOWS_AT_ONCE = 12
 PEOPLE_AT_ONCE = 8_000
 SETS_AT_ONCE = 12
 # After how many sets the planner is told of the new size of a table.
-GROWTH = {0, *(4**power for power in range(10))}
+GROWTH = {0, *(8**power for power in range(1, 7))}
 
 
 @dataclass

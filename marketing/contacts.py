@@ -48,9 +48,11 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 def normal_text(text: str) -> str:
     """A name or the like: composed (NFC), on one line, without space around it."""
-    if UNPRINTABLE.search(text):
-        raise ValueError("has control characters in it")
-    text = " ".join(unicodedata.normalize("NFC", text).split())
+    if not text.isascii() or not text.isprintable():  # what plain ASCII needs none of
+        if UNPRINTABLE.search(text):
+            raise ValueError("has control characters in it")
+        text = unicodedata.normalize("NFC", text)
+    text = " ".join(text.split())
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"is longer than {LONGEST_TEXT} characters")
     return text
