@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -62,7 +62,10 @@ class Up:
         answer = httpx.get(f"{self.state['api_url']}/api/account", headers={"Authorization": f"Bearer {key}"})
         return answer.status_code
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.communicate(timeout=60)
 
@@ -86,10 +89,8 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Up]:
-    with folder() as data_dir:
-        up = Up(data_dir)
+    with folder() as data_dir, Up(data_dir) as up:
         yield up
-        up.end()
 
 
 def test_the_table_says_where_everything_is_and_all_of_it_answers(running: Up) -> None:
@@ -131,49 +132,23 @@ def test_a_port_in_use_is_told_in_one_line(running: Up, data_dir: Path) -> None:
     assert said == f"carillon: Port {port} is in use: end what listens there, or choose another port\n"
 
 
-def test_it_ends_in_order_and_the_next_one_carries_on_even_after_kill_9(data_dir: Path) -> None:
-    first = Up(data_dir)
-    os.killpg(first.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
-    assert first.process.wait(timeout=60) == 0
-    assert not any(program.is_running() for program in first.programs)
-    assert not (data_dir / "up.json").exists()
-    assert "database system is shut down" in (data_dir / "logs" / "postgres.log").read_text()
-
-    second = Up(data_dir)
-    assert "shown at the first start" in second.said
-    assert second.account(first.key) == 200
-    second.process.kill()
-
-    third = Up(data_dir)
-    assert not any(program.is_running() for program in second.programs)
-    assert third.account(first.key) == 200
-    third.process.terminate()
-    assert third.process.wait(timeout=60) == 0
-    assert not any(program.is_running() for program in third.programs)
-
-
 def test_with_servers_of_others_it_starts_none(
     database_url: str, temporal_server: EmbeddedTemporal, data_dir: Path
 ) -> None:
-    up = Up(
-        data_dir,
-        *("--workers", "0"),
-        CARILLON_DATABASE_URL=database_url,
-        CARILLON_TEMPORAL_ADDRESS=temporal_server.address,
-        CARILLON_API_KEY="car_of_the_operator",
-    )
-    assert list(up.state["programs"]) == ["API"]
-    assert f"that of {temporal_server.address}" in up.said
-    assert "the one in CARILLON_API_KEY" in up.said
-    assert up.account("car_of_the_operator") == 200
-    up.end()
+    env = reachable(database_url, temporal_server.address) | {"CARILLON_API_KEY": "car_of_the_operator"}
+    with Up(data_dir, "--workers", "0", **env) as up:
+        assert list(up.state["programs"]) == ["API"]
+        assert f"that of {temporal_server.address}" in up.said
+        assert "the one in CARILLON_API_KEY" in up.said
+        assert up.account("car_of_the_operator") == 200
 
 
 def test_migrate_alone_prepares_the_servers_that_the_settings_name(
     database_url: str, temporal_server: EmbeddedTemporal
 ) -> None:
-    named = {"CARILLON_DATABASE_URL": database_url, "CARILLON_TEMPORAL_ADDRESS": temporal_server.address}
-    done = carillon("migrate", **named, CARILLON_API_KEY="car_of_the_operator")
+    done = carillon(
+        "migrate", **reachable(database_url, temporal_server.address), CARILLON_API_KEY="car_of_the_operator"
+    )
     assert (done.returncode, done.stdout) == (0, "The database and Temporal are ready.\n")
 
 
@@ -201,6 +176,27 @@ def test_a_temporal_server_that_does_not_answer_is_told_in_one_line(database_url
     address = f"127.0.0.1:{free_port()}"
     line = refusal("worker", **reachable(database_url, address), CARILLON_SECRET_KEY="s" * 32)
     assert line == f"carillon: Temporal does not answer at {address} (CARILLON_TEMPORAL_ADDRESS)\n"
+
+
+def test_it_ends_in_order_and_the_next_one_carries_on_even_after_kill_9(running: Up) -> None:
+    first, data_dir = running, running.data_dir
+    programs = [psutil.Process(pid) for pid in first.state["programs"].values()]
+    os.killpg(first.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
+    assert first.process.wait(timeout=60) == 0
+    assert not any(program.is_running() for program in programs)
+    assert not (data_dir / "up.json").exists()
+    assert "database system is shut down" in (data_dir / "logs" / "postgres.log").read_text()
+
+    with Up(data_dir) as second:
+        assert "shown at the first start" in second.said
+        assert second.account(first.key) == 200
+        second.process.kill()
+        with Up(data_dir) as third:
+            assert not any(program.is_running() for program in second.programs)
+            assert third.account(first.key) == 200
+            third.process.terminate()
+            assert third.process.wait(timeout=60) == 0
+    assert not any(program.is_running() for program in third.programs)
 
 
 def reachable(database_url: str, address: str) -> dict[str, str]:
