@@ -9,6 +9,7 @@ from uuid import UUID
 from channels.base import Message, Sender
 from database import accounts, campaigns, templates
 from database.campaigns import Campaign
+from database.eligibility import CONTACT_COLUMNS
 from database.engine import Connection
 from marketing.accounts import Account
 from marketing.campaigns import CampaignState, EmailPlan
@@ -96,7 +97,13 @@ class Composer:
 
 
 # Somebody to show a message to while an account has no contacts yet.
-NOBODY: Mapping[str, Any] = {"id": UUID(int=0), "email": "someone@example.com", "attributes": {}, "tags": []}
+NOBODY: Mapping[str, Any] = {
+    **dict.fromkeys(CONTACT_COLUMNS),
+    "id": UUID(int=0),
+    "email": "someone@example.com",
+    "attributes": {},
+    "tags": [],
+}
 
 
 async def email_content(tx: Connection, content: EmailContent | None) -> EmailContent | None:

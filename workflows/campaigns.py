@@ -84,11 +84,13 @@ class CampaignWorkflow:
 
     async def begin(self) -> bool:
         """Wait for the scheduled moment and freeze the audience; False if cancelled before."""
-        if self.input.starts_at and self.input.starts_at > workflow.now():
+        while self.input.starts_at and self.input.starts_at > workflow.now() and not self.cancelled:
             self.tell()
-            wait = self.input.starts_at - workflow.now()
-            await self.until(wait, "wait for the scheduled time")
-        if self.cancelled or not await self.set_state("running"):
+            await self.until(self.input.starts_at - workflow.now(), "wait for the scheduled time")
+        await self.follow_database()
+        if self.state == "scheduled":
+            await self.set_state("running")
+        if self.cancelled:
             return False
         frozen = await workflow.execute_activity_method(
             Campaigns.freeze_audience,

@@ -22,11 +22,18 @@ class ActivityOptions(TypedDict, total=False):
     retry_policy: RetryPolicy
 
 
+# What no retry can help: a plan that this version can't read, a template that does not compile.
+_HOPELESS = ["ValidationError", "ContentError"]
+
 # The database is asked one small thing. Retried for ever: it will come back.
 QUICK: ActivityOptions = {
     "task_queue": ORCHESTRATION,
     "start_to_close_timeout": timedelta(seconds=20),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=200),
+        maximum_interval=timedelta(seconds=10),
+        non_retryable_error_types=_HOPELESS,
+    ),
 }
 
 # Messages leave. A worker that dies is noticed by its missing heartbeats.
@@ -34,7 +41,11 @@ SENDING: ActivityOptions = {
     "task_queue": DELIVERY_EMAIL,
     "start_to_close_timeout": timedelta(hours=2),
     "heartbeat_timeout": timedelta(seconds=10),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_interval=timedelta(seconds=10)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        maximum_interval=timedelta(seconds=10),
+        non_retryable_error_types=_HOPELESS,
+    ),
 }
 
 # A message whose loss is seen at once, and whose doubling is not worth a risk.
@@ -49,5 +60,9 @@ CRUNCHING: ActivityOptions = {
     "task_queue": BULK,
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": timedelta(seconds=60),
-    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30)),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1),
+        maximum_interval=timedelta(seconds=30),
+        non_retryable_error_types=_HOPELESS,
+    ),
 }

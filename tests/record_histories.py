@@ -1,0 +1,121 @@
+"""Record a history of each workflow: `python -m tests.record_histories`, after changing the order of commands.
+
+Histories that are there already stay: runs that began under the code that wrote them may still be open. Give a new
+scenario a new name.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowHandle
+
+from activities.inputs import SendSample
+from channels.sink import Sink
+from channels.smtp import SmtpChannel
+from database.engine import Database
+from database.migrate import migrate
+from local_stack import EmbeddedPostgres, EmbeddedTemporal
+from marketing.tracking import RecipientLinks, Tokens
+from tests.audience import people
+from tests.broadcast import broadcast
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, new_account
+from worker import working
+from workflows.campaigns import CampaignWorkflow
+from workflows.connection import connect
+from workflows.inputs import CampaignInput, Command
+from workflows.options import ORCHESTRATION
+from workflows.samples import SampleWorkflow
+from workflows.sweeps import SweepWorkflow
+
+HISTORIES = Path(__file__).parent / "histories"
+
+Handle = WorkflowHandle[Any, Any]
+
+
+async def start(temporal: Client, workflow: Any, argument: Any, name: str) -> Handle:
+    arguments = [] if argument is None else [argument]
+    return await temporal.start_workflow(workflow, args=arguments, id=name, task_queue=ORCHESTRATION)
+
+
+async def campaign(temporal: Client, account: TestAccount, name: str, shard_size: int = 40, **plan: Any) -> Handle:
+    sent = await broadcast(account, **plan)
+    input = CampaignInput(account_id=account.id, campaign_id=sent.id, name="Recorded", shard_size=shard_size)
+    return await start(temporal, CampaignWorkflow.run, input, name)
+
+
+async def delivered(temporal: Client, account: TestAccount, _: Sink) -> Handle:
+    await people(account, 200)
+    return await campaign(temporal, account, "delivered")
+
+
+async def paused_and_resumed(temporal: Client, account: TestAccount, sink: Sink) -> Handle:
+    await people(account, 60)
+    run = await campaign(temporal, account, "paused-and-resumed", rate_limit_per_second=40)
+    await sink.next_arrival()
+    await run.execute_update(CampaignWorkflow.pause, Command(reason="a look"))
+    await run.execute_update(CampaignWorkflow.resume, Command())
+    return run
+
+
+async def cancelled(temporal: Client, account: TestAccount, sink: Sink) -> Handle:
+    await people(account, 100)
+    run = await campaign(temporal, account, "cancelled", rate_limit_per_second=40)
+    await sink.next_arrival()
+    await run.execute_update(CampaignWorkflow.cancel, Command(reason="enough"))
+    return run
+
+
+async def sample(temporal: Client, account: TestAccount, _: Sink) -> Handle:
+    sent = await broadcast(account)
+    input = SendSample(
+        account_id=account.id,
+        campaign_id=sent.id,
+        contact_id=None,
+        addresses=["colleague@example.com"],
+        now=datetime.now(UTC),
+    )
+    return await start(temporal, SampleWorkflow.run, input, "sample")
+
+
+async def swept(temporal: Client, account: TestAccount, _: Sink) -> Handle:
+    await broadcast(account)  # launched on record, and without a workflow
+    return await start(temporal, SweepWorkflow.run, None, "swept")
+
+
+SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] = {
+    "CampaignWorkflow-delivered": delivered,
+    "CampaignWorkflow-paused-and-resumed": paused_and_resumed,
+    "CampaignWorkflow-cancelled": cancelled,
+    "SampleWorkflow-sent": sample,
+    "SweepWorkflow-swept": swept,
+}
+
+
+async def record() -> None:
+    async with AsyncExitStack() as stack:
+        postgres = await stack.enter_async_context(EmbeddedPostgres(durable=False))
+        server = await stack.enter_async_context(EmbeddedTemporal(durable=False))
+        sink = await stack.enter_async_context(Sink())
+        await asyncio.to_thread(migrate, postgres.url)
+        database = Database(postgres.url)
+        stack.push_async_callback(database.close)
+        temporal = await connect(server.address)
+        links = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
+        channels = {"email": SmtpChannel(sink.url)}
+        await stack.enter_async_context(working(temporal, database, channels, links))
+        for name, scenario in SCENARIOS.items():
+            path = HISTORIES / f"{name}.json"
+            if path.exists():
+                continue
+            run = await scenario(temporal, await new_account(database), sink)
+            await run.result()
+            path.write_text((await run.fetch_history()).to_json())
+            print(f"recorded {path.name}")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())
