@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         "had in hand are settled after so long.",
     )
     worker_metrics_port: int | None = Field(None, description="Serve Prometheus metrics of the worker on this port.")
+    worker_metrics_host: str = Field(
+        "127.0.0.1", description="The address that the metrics port listens on; `0.0.0.0` for scrapers elsewhere."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field(
         "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
