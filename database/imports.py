@@ -31,6 +31,9 @@ class Job:
 
 
 async def create(tx: Connection, account_id: UUID, options: ImportOptions) -> UUID:
+    """A new import, whose file is to follow; what is left of uploads that broke off a day ago is cleared away."""
+    abandoned = imports.c.created_at < func.now() - text("interval '1 day'")
+    await tx.execute(delete(imports).where(imports.c.state == ImportState.RECEIVING, abandoned))
     values = {"account_id": account_id, "options": options.model_dump(mode="json")}
     created: UUID = (await tx.execute(insert(imports).values(values).returning(imports.c.id))).scalar_one()
     return created

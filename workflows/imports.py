@@ -8,7 +8,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportProgress, ImportRef
-    from workflows.options import CRUNCHING, QUICK
+    from workflows.options import IMPORTING, QUICK
 
 
 def import_workflow_id(import_id: UUID) -> str:
@@ -29,7 +29,7 @@ class ContactImportWorkflow:
         try:
             while self.progress.state in STEPS:
                 step, summary = STEPS[self.progress.state]
-                self.progress = await workflow.execute_activity_method(step, ref, summary=summary, **CRUNCHING)
+                self.progress = await workflow.execute_activity_method(step, ref, summary=summary, **IMPORTING)
                 self.tell()
                 if workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(ref)

@@ -66,3 +66,12 @@ CRUNCHING: ActivityOptions = {
         non_retryable_error_types=_HOPELESS,
     ),
 }
+
+# An import goes on where it stood as soon as it is missed, and gives up after most of an hour of failures.
+IMPORTING: ActivityOptions = {
+    **CRUNCHING,
+    "heartbeat_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=100
+    ),
+}
