@@ -184,39 +184,39 @@ async def lease(
 
 def _lease_statement(rules: Rules) -> str:
     contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in CONTACT_COLUMNS)
+    told = ", ".join(f"verdict.contact_{name}" for name in CONTACT_COLUMNS)
+    # MATERIALIZED, for otherwise each mention of `why` and `later` judges the contact once more.
     return f"""
         WITH due AS (
             SELECT id, contact_id, attempts FROM deliveries
             WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'planned'
             AND not_before <= CAST(:now AS timestamptz)
             ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED
-        ), judged AS (
+        ), judged AS MATERIALIZED (
             SELECT due.id AS delivery_id, due.attempts AS tried, {contact}, {rules.reason()} AS why,
                 {rules.quiet_until()} AS later
             FROM due LEFT JOIN contacts ON contacts.id = due.contact_id {rules.joins()}
-        ), budgeted AS (
+        ), verdict AS (
             -- Only a message that was never tried costs anything.
             SELECT *, CASE WHEN why IS NULL AND later IS NULL AND tried = 0
                 AND row_number() OVER (PARTITION BY why IS NULL AND later IS NULL AND tried = 0)
                     > CAST(:budget_left AS bigint)
-                THEN 'budget' ELSE why END AS reason
+                THEN 'budget' ELSE why END AS reason_now
             FROM judged
-        ), changed AS (
-            UPDATE deliveries SET
-                state = CASE WHEN reason_now IS NOT NULL THEN 'skipped' WHEN later IS NOT NULL THEN 'planned'
-                    ELSE 'sending' END,
-                reason = reason_now,
-                not_before = CASE WHEN reason_now IS NULL AND later IS NOT NULL THEN later ELSE not_before END,
-                finished_at = CASE WHEN reason_now IS NOT NULL THEN CAST(:now AS timestamptz) END,
-                lease = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:token AS uuid) END,
-                lease_until = CASE WHEN reason_now IS NULL AND later IS NULL
-                    THEN clock_timestamp() + make_interval(secs => :seconds) END,
-                leased_at = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:now AS timestamptz) END
-            FROM (SELECT delivery_id, reason AS reason_now, later FROM budgeted) AS verdict
-            WHERE deliveries.id = verdict.delivery_id
-            RETURNING deliveries.id, deliveries.state, deliveries.reason, deliveries.attempts
         )
-        SELECT changed.*, budgeted.* FROM changed JOIN budgeted ON budgeted.delivery_id = changed.id
+        UPDATE deliveries SET
+            state = CASE WHEN reason_now IS NOT NULL THEN 'skipped' WHEN later IS NOT NULL THEN 'planned'
+                ELSE 'sending' END,
+            reason = reason_now,
+            not_before = CASE WHEN reason_now IS NULL AND later IS NOT NULL THEN later ELSE not_before END,
+            finished_at = CASE WHEN reason_now IS NOT NULL THEN CAST(:now AS timestamptz) END,
+            lease = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:token AS uuid) END,
+            lease_until = CASE WHEN reason_now IS NULL AND later IS NULL
+                THEN clock_timestamp() + make_interval(secs => :seconds) END,
+            leased_at = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:now AS timestamptz) END
+        FROM verdict
+        WHERE deliveries.id = verdict.delivery_id
+        RETURNING deliveries.id, deliveries.state, deliveries.reason, deliveries.attempts, {told}
     """
 
 
