@@ -204,7 +204,7 @@ class CampaignDefinition(BaseModel):
 
     name: str = Field(min_length=1, max_length=200)
     kind: Literal["broadcast"] = "broadcast"
-    channels: list[Literal["email"]] = Field(default_factory=lambda: ["email"], min_length=1, max_length=1)
+    channels: list[Literal["email"]] = Field(["email"], min_length=1, max_length=1)
     content: Content = Field(default_factory=Content)
     audience: Audience | None = Field(None, description="May come later; a launch needs it.")
     topic: str | None = Field(None, max_length=63, description="Key of a topic of the account.")
