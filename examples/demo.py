@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import httpx
@@ -212,19 +212,20 @@ class Demo:
 
     async def pause_and_resume(self, path: str) -> None:
         """Nothing may leave in between; whoever leaves in between may not be written to."""
-        at = len(self.inbox.message_ids)
         await self.call("POST", f"{path}/pause", json={"reason": "A second look at the first ones"})
+        answered, at = time(), len(self.inbox.message_ids)
         async for page in self.looks(f"{path}/recipients?state=sending"):
             if not page["items"]:
                 break
-        held = len(self.inbox.message_ids)
+        held, took = len(self.inbox.message_ids), max(self.inbox.last_arrival - answered, 0)
         for each in (await self.recipients(path, "planned"))[:DECLINERS]:
             leave = {"subscriptions": [{"channel": "email", "status": "unsubscribed"}]}
             await self.call("PATCH", f"/api/contacts/{each['contact_id']}", json=leave)
             self.decliners.add(each["email"])
         await asyncio.sleep(PAUSE_SECONDS)
         still = len(self.inbox.message_ids)
-        self.say(f"paused at {at:,} arrived; {held - at:,} were in flight; {PAUSE_SECONDS:g} s later {still:,} arrived")
+        self.say(f"paused at {at:,}; {held - at:,} in flight still arrived, the last {took:.1f} s after the answer")
+        self.say(f"{PAUSE_SECONDS:g} s later, still paused: {still:,}")
         self.say(f"{len(self.decliners)} people whose message had not left unsubscribed in the pause")
         self.claim("left while paused", 0, still - held, "the SMTP server")
         await self.call("POST", f"{path}/resume")
@@ -244,7 +245,7 @@ class Demo:
         self.claim("clicked, by people", stats["clicked"]["unique"], readers.clicked, "the readers")
         self.claim("clicked, by machines", stats["clicked"]["machine"], readers.scanned, "a link scanner")
         self.claim("clicks led elsewhere", 0, sum(url not in source for url in led_to), "the readers")
-        self.claim("unsubscribed", stats["unsubscribed"], readers.unsubscribed, "the readers")
+        self.claim("unsubscribed", stats["unsubscribed"]["unique"], readers.unsubscribed, "the readers")
 
     def reckon(self, campaign: str) -> None:
         self.step("Compare the figures with those who saw it happen")

@@ -21,7 +21,10 @@ class Counted(Protocol):
 
 
 class Engagement(BaseModel):
-    """What people did: `total` counts each time, `unique` each message once, `machine` what no person did."""
+    """What people did: `total` counts each time, `unique` each message once, `machine` what no person did.
+
+    Somebody who unsubscribes and comes back counts in `total` only.
+    """
 
     total: int = 0
     unique: int = 0
@@ -47,7 +50,7 @@ class Figures(BaseModel):
     complained: int = 0
     opened: Engagement = Field(default_factory=Engagement)
     clicked: Engagement = Field(default_factory=Engagement)
-    unsubscribed: int = 0
+    unsubscribed: Engagement = Field(default_factory=Engagement)
 
     @property
     def reconciles(self) -> bool:
@@ -97,7 +100,7 @@ def figures(counted: Iterable[Counted]) -> Figures:
         complained=sums.get("complained", 0),
         opened=_engagement(sums, "opened"),
         clicked=_engagement(sums, "clicked"),
-        unsubscribed=sums.get("unsubscribed", 0),
+        unsubscribed=_engagement(sums, "unsubscribed"),
     )
     answer.pending = answer.planned - answer.sent - answer.skipped - answer.failed - answer.uncertain
     return answer
@@ -128,5 +131,5 @@ def _hour(hour: datetime, rows: list[Counted]) -> Hour:
         uncertain=within.uncertain,
         opened=within.opened.total,
         clicked=within.clicked.total,
-        unsubscribed=within.unsubscribed,
+        unsubscribed=within.unsubscribed.total,
     )

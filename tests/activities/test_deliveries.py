@@ -1,6 +1,7 @@
 """What becomes of each message, whatever the provider, the worker or the world does?"""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from marketing.tracking import RecipientLinks, Tokens
 from tests.audience import EMAIL, people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
+from tests.unreliable import Lost, UnreliableDatabase
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 LINKS = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
@@ -436,3 +438,28 @@ async def test_freezing_twice_plans_nobody_twice(account: TestAccount) -> None:
     await freeze(sent)
     assert await sent.ledger() == {"planned": 10}
     assert (await sent.stats()).planned == 10
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_lost_answers_of_the_database_lose_no_message_and_send_none_twice(
+    account: TestAccount, database_url: str, seed: int
+) -> None:
+    await people(account, 120)
+    sent = await broadcast(account)
+    await freeze(sent)
+    outbox = Outbox()
+    unreliable = UnreliableDatabase(database_url, random.Random(seed), loss=0.3)
+    activity = Deliveries(unreliable, {"email": outbox}, LINKS, set_size=5)
+    input = DeliverInput(account_id=account.id, campaign_id=sent.id, shard=0, now=NOW)
+    while True:  # as Temporal would
+        try:
+            result = await ActivityEnvironment().run(activity.deliver, input)
+        except Lost:
+            continue
+        break
+    await unreliable.close()
+    assert unreliable.lost > 3
+    assert result == Delivered(totals=Totals(planned=120, sent=120))
+    assert len({message.to for message in outbox.messages}) == len(outbox.messages) == 120
+    assert await sent.ledger() == {"sent": 120}
+    assert (await sent.stats()).sent == 120

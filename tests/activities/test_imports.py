@@ -2,10 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -13,10 +10,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.imports import Imports
 from activities.inputs import ImportRef
 from database import contacts, imports
-from database.engine import Connection, Database
+from database.engine import Database
 from database.imports import BLOCK
 from marketing.imports import ImportCounts, ImportOptions, ImportState
 from tests.conftest import TestAccount
+from tests.unreliable import Lost, UnreliableDatabase
 
 PEOPLE = 20_000
 EXPECTED = {"rows": 20_300, "rejected": 100, "duplicates": 200, "protected": 0}
@@ -28,32 +26,6 @@ def content() -> bytes:
     bad = [f"bad{n},," for n in range(100)]
     again = [f"P{n}@EXAMPLE.com,Renamed {n}," for n in range(200)]
     return "\n".join(["Email,First Name,Note", *people[:5000], *bad, *people[5000:], *again, ""]).encode()
-
-
-class Lost(Exception):
-    """The connection broke; whether the transaction took effect, nobody was told."""
-
-
-class UnreliableDatabase(Database):
-    """Loses some of its answers: half of those transactions are committed, half rolled back."""
-
-    def __init__(self, url: str, chance: random.Random, loss: float) -> None:
-        super().__init__(url, pool_size=4)
-        self.chance = chance
-        self.loss = loss
-        self.lost = 0
-
-    @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
-        fate = self.chance.random()
-        async with super().transaction(account_id) as tx:
-            yield tx
-            if fate < self.loss / 2:
-                self.lost += 1
-                raise Lost("rolled back")
-        if fate < self.loss:
-            self.lost += 1
-            raise Lost("committed all the same")
 
 
 async def upload(account: TestAccount, file: bytes) -> ImportRef:
