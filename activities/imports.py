@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from temporalio import activity
 
-from activities.inputs import ImportProgress, ImportRef
+from activities.inputs import ImportFailure, ImportProgress, ImportRef
 from database import import_people, imports
 from database.engine import Database
 from database.imports import BLOCK, Job
@@ -45,11 +45,10 @@ class Imports:
             cells, form, position = read_header(first, votes.result(), final=len(first) >= job.size)
             plan = plan_for(cells, form, job.options.columns)
         except (NoHeader, Unreadable) as error:
-            return await self.give_up(ref, str(error))
+            return await self.fail_import(ImportFailure(**ref.model_dump(), problem=str(error)))
         values = {"plan": plan.model_dump(mode="json"), "position": position.model_dump(mode="json")}
         async with self.database.transaction(ref.account_id) as tx:
-            job = await imports.load(tx, ref.import_id, lock=True)
-            if job.state is ImportState.WAITING:
+            if (await imports.load(tx, ref.import_id, lock=True)).state is ImportState.WAITING:
                 await imports.move(tx, ref.import_id, state=ImportState.READING, **values)
             return _progress(await imports.load(tx, ref.import_id))
 
@@ -106,14 +105,11 @@ class Imports:
         return _progress(job)
 
     @activity.defn
-    async def fail_import(self, ref: ImportRef, problem: str) -> ImportProgress:
+    async def fail_import(self, failure: ImportFailure) -> ImportProgress:
         """End the import with what it has done so far."""
-        return await self.give_up(ref, problem)
-
-    async def give_up(self, ref: ImportRef, problem: str) -> ImportProgress:
-        async with self.database.transaction(ref.account_id) as tx:
-            await imports.finish(tx, ref.import_id, ImportState.FAILED, problem)
-            return _progress(await imports.load(tx, ref.import_id))
+        async with self.database.transaction(failure.account_id) as tx:
+            await imports.finish(tx, failure.import_id, ImportState.FAILED, failure.problem)
+            return _progress(await imports.load(tx, failure.import_id))
 
     async def _window(self, ref: ImportRef, offset: int) -> bytes:
         async with self.database.transaction(ref.account_id) as tx:

@@ -110,6 +110,10 @@ class ImportRef(BaseModel):
     import_id: UUID
 
 
+class ImportFailure(ImportRef):
+    problem: str  # for people
+
+
 class ImportProgress(BaseModel):
     """How an import stands after a stretch of work."""
 

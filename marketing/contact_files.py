@@ -153,8 +153,9 @@ class EncodingVotes:
 
     def add(self, block: bytes) -> None:
         block = self.rest + block
-        block, end, self.rest = block.rpartition(b"\n")
-        self._count(block + end)
+        whole = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+        self._count(block[:whole])
+        self.rest = block[whole:]
         if len(self.rest) > LONGEST_RECORD:
             self._count(self.rest)
             self.rest = b""

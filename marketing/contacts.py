@@ -239,6 +239,10 @@ class Subscription(BaseModel):
     status: SubscriptionStatus
     consent: Consent = Consent()
 
+
+class SubscriptionChange(Subscription):
+    """What a contact agrees to, or refuses, from now on."""
+
     @model_validator(mode="after")
     def _consent_is_told(self) -> Self:
         if self.status == "subscribed" and not self.consent.how.strip():
@@ -264,7 +268,7 @@ class ContactChanges(BaseModel):
     timezone: Annotated[str | None, _optional(normal_timezone)] = None
     attributes: Annotated[Attributes, AfterValidator(checked_attributes)] | None = None
     tags: Annotated[list[str], AfterValidator(normal_tags)] | None = Field(None, description="Replaces all tags.")
-    subscriptions: list[Subscription] = Field([], max_length=100, description="Others stay as they are.")
+    subscriptions: list[SubscriptionChange] = Field([], max_length=100, description="Others stay as they are.")
 
     @field_validator("phone")
     @classmethod

@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
-    from activities.inputs import ImportProgress, ImportRef
+    from activities.inputs import ImportFailure, ImportProgress, ImportRef
     from workflows.options import IMPORTING, QUICK
 
 
@@ -34,9 +34,8 @@ class ContactImportWorkflow:
                 if workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(ref)
         except ActivityError as error:
-            self.progress = await workflow.execute_activity_method(
-                Imports.fail_import, args=[ref, f"The import stopped: {error.cause or error}"], **QUICK
-            )
+            failure = ImportFailure(**ref.model_dump(), problem=f"The import stopped: {error.cause or error}")
+            self.progress = await workflow.execute_activity_method(Imports.fail_import, failure, **QUICK)
         return self.progress
 
     def tell(self) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import insert
 
+from database.schema import subscriptions
 from tests.conftest import TestAccount, client_for
 
 ZOE: dict[str, Any] = {
@@ -112,6 +114,18 @@ async def test_a_subscription_is_kept_with_its_proof_and_the_one_before(api: htt
     refused = await api.patch(path, json={"subscriptions": [unexplained]})
     assert refused.status_code == 422
     assert "consent.how" in refused.json()["detail"]
+
+
+async def test_a_subscription_from_before_proof_was_asked_for_is_shown_all_the_same(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    zoe = await save(api, **ZOE)
+    async with account.transaction() as tx:
+        values = {"account_id": account.id, "contact_id": zoe["id"], "channel": "email", "status": "subscribed"}
+        await tx.execute(insert(subscriptions).values(values))
+    for answer in (await api.get(f"/api/contacts/{zoe['id']}"), await api.get("/api/contacts")):
+        assert answer.status_code == 200
+        assert '"subscribed"' in answer.text
 
 
 async def test_a_deleted_contact_is_gone_and_the_address_is_free_again(api: httpx.AsyncClient) -> None:

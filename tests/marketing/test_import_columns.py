@@ -1,9 +1,12 @@
 """What does each column of a contact file hold?"""
 
+from pathlib import Path
+
 import pytest
 
 from marketing.contact_files import FileForm
-from marketing.import_columns import ImportPlan, Unreadable, column_field, plan_for
+from marketing.import_columns import CHANNELS, FACTS, FIELDS, ImportPlan, Unreadable, column_field, plan_for
+from marketing.imports import ImportCounts
 
 # The header rows that the exports of four products begin with.
 MAILCHIMP = (
@@ -92,3 +95,10 @@ def test_a_file_without_anybody_in_it_is_unreadable_and_says_how_to_go_on() -> N
 def test_a_column_cannot_become_something_that_is_no_field(target: str) -> None:
     with pytest.raises(ValueError, match="is no field"):
         column_field(target)
+
+
+def test_the_manual_names_every_field_and_every_count() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "contacts.md").read_text()
+    named = [field for field in FIELDS if not field.startswith(CHANNELS) or field == "email"]
+    assert [name for name in (*named, *ImportCounts.model_fields) if f"`{name}`" not in manual] == []
+    assert [fact for fact in FACTS if f"_{fact}`" not in manual] == []
