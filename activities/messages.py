@@ -1,5 +1,6 @@
 """How does a campaign's e-mail become a message to one contact?"""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,7 +124,7 @@ async def email_plan(tx: Connection, account: Account, campaign: Campaign) -> Em
         return (await campaigns.load_plan(tx, campaign.id)).email
     content = await email_content(tx, campaign.definition.content.email) or EmailContent()
     return EmailPlan(
-        prepared=prepare(content),
+        prepared=await asyncio.to_thread(prepare, content),
         from_name=content.from_name,
         from_email=content.from_email,
         reply_to=content.reply_to,

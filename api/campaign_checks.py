@@ -1,5 +1,6 @@
 """`/api/campaigns/{id}/validate`, `/reach`: may this be launched, and whom would it reach?"""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -77,7 +78,7 @@ async def find_problems(tx: Connection, definition: CampaignDefinition, account:
         found.append(_error("no_content", "content.email", "There is no e-mail to send. Give its subject and html."))
     else:
         attributes = await reach.known_attributes(tx)
-        found += problems(content, attributes=attributes)
+        found += await asyncio.to_thread(problems, content, attributes=attributes)  # up to a second for the largest
         found += _sender_problems(content, account)
     if definition.audience is None:
         found.append(_error("no_audience", "audience", "This campaign has no audience yet. Say whom it is for."))
@@ -102,7 +103,7 @@ def _sender_problems(content: EmailContent, account: Account) -> list[Problem]:
 
 
 async def _audience_problems(tx: Connection, audience: Audience, content: EmailContent | None) -> list[Problem]:
-    bare = [each for each in _variables(content) if not each.has_fallback]
+    bare = [each for each in await asyncio.to_thread(_variables, content) if not each.has_fallback]
     fields = sorted({each.field for each in bare if each.field} - {"id", "tags"})
     attributes = sorted({each.attribute for each in bare if each.attribute})
     missing = await reach.lacking(tx, audience, fields, attributes)

@@ -18,10 +18,11 @@ from api.errors import BadRequest, Conflict, Malformed, Problem
 from database import idempotency
 from database.engine import Database
 
+Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _LONGEST_KEY = 255
 _LARGEST_ANSWER = 1_000_000  # bytes
@@ -33,7 +34,7 @@ class Idempotency:
     def __init__(self, app: Application) -> None:
         self.app = app
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/api/"):
             return await self.app(scope, receive, send)
         request = Request(scope, receive)

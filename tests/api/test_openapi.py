@@ -1,5 +1,7 @@
 """Does the OpenAPI document help whoever reads it, and hold what it says?"""
 
+import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -105,3 +107,25 @@ async def test_an_unknown_route_and_a_wrong_method_are_problems_too(app: FastAPI
             assert answer.status_code in (404, 405)
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == answer.status_code
+
+
+async def test_the_api_page_asks_nobody_else_for_its_scripts(api: httpx.AsyncClient) -> None:
+    page = (await api.get("/docs")).text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    for source in sources:
+        assert source.startswith("/"), source
+        assert (await api.get(source)).status_code == 200
+
+
+async def test_a_body_that_is_too_large_is_refused(api: httpx.AsyncClient) -> None:
+    huge = b'{"name": "' + b"x" * (6 << 20) + b'"}'
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(huge), 1 << 16):
+            yield huge[start : start + (1 << 16)]
+
+    for body in (huge, in_pieces()):
+        refused = await api.post("/api/keys", content=body, headers={"content-type": "application/json"})
+        assert refused.status_code == 413
+        assert "import" in refused.json()["detail"]
