@@ -87,7 +87,7 @@ _MERGING = """
 
 # Who of the contacts is it? The external id knows best, then the e-mail address, then the phone number; but the phone
 # number of a contact with another e-mail address is that contact's.
-# Sub-selects, not joins: however many contacts the planner believes there are, each person is looked up in an index.
+# Sub-selects, not joins: each person is looked up in an index, of which ANALYZE (below) makes it the right one.
 _FOUND_BY = ", ".join(
     f"""
             (SELECT id FROM contacts AS c WHERE c.account_id = :account_id AND c.{column} = coming.{name}
