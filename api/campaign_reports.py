@@ -1,12 +1,10 @@
 """`/api/campaigns/{id}/stats`, `/recipients`, `/events`: what has become of it?"""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 
 from api.auth import Viewer
 from api.campaigns import find
@@ -14,39 +12,10 @@ from api.errors import Malformed
 from api.paging import Cursor, Limit, Page, page_of
 from database import counters, recipients
 from marketing.deliveries import DeliveryState
+from marketing.recipients import CampaignEvent, Recipient
 from marketing.reports import CampaignStats, campaign_stats
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
-
-
-class Recipient(BaseModel):
-    """One message to one contact: how far it came, and why no further."""
-
-    delivery_id: UUID
-    contact_id: UUID
-    email: str | None
-    channel: str
-    state: DeliveryState
-    reason: str | None
-    reply: str | None
-    attempts: int
-    not_before: datetime
-    finished_at: datetime | None
-    opened_at: datetime | None
-    clicked_at: datetime | None
-    unsubscribed_at: datetime | None
-
-
-class Event(BaseModel):
-    """Something that happened to the campaign (`campaign.…`) or to one of its messages (`message.…`)."""
-
-    id: UUID
-    name: str
-    occurred_at: datetime
-    contact_id: UUID | None
-    delivery_id: UUID | None
-    machine: bool
-    properties: dict[str, Any]
 
 
 @router.get("/{campaign_id}/stats")
@@ -79,7 +48,7 @@ async def recipients_of_campaign(
             after=_read(cursor) if cursor else None,
             limit=limit + 1,
         )
-    return page_of([Recipient(**vars(each)) for each in found], limit, _cursor)
+    return page_of(found, limit, _cursor)
 
 
 @router.get("/{campaign_id}/events")
@@ -89,12 +58,12 @@ async def events_of_campaign(
     name: Annotated[str | None, Query(max_length=200, description="Such as `campaign.*` or `message.clicked`.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> Page[Event]:
+) -> Page[CampaignEvent]:
     """What happened, newest first: the campaign's own life, and what people did with its messages."""
     async with caller.transaction() as tx:
         await find(tx, campaign_id)
         found = await recipients.events_page(tx, campaign_id, name=name, after=cursor, limit=limit + 1)
-    return page_of([Event(**vars(each)) for each in found], limit, lambda each: each.id)
+    return page_of(found, limit, lambda each: each.id)
 
 
 def _cursor(last: Recipient) -> str:

@@ -1,33 +1,12 @@
 """What became of each recipient's message, one by one?"""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, tuple_
 
 from database.engine import Connection
 from database.schema import contacts, deliveries, events
-
-
-@dataclass(frozen=True)
-class Recipient:
-    """One message to one contact, and what is known about it."""
-
-    delivery_id: UUID
-    contact_id: UUID
-    email: str | None
-    channel: str
-    state: str
-    reason: str | None
-    reply: str | None
-    attempts: int
-    not_before: datetime
-    finished_at: datetime | None
-    opened_at: datetime | None
-    clicked_at: datetime | None
-    unsubscribed_at: datetime | None
+from marketing.recipients import CampaignEvent, Recipient
 
 
 async def page(
@@ -71,19 +50,6 @@ async def page(
     if after:
         query = query.where(tuple_(deliveries.c.contact_id, deliveries.c.id) > tuple_(*after))
     return [Recipient(**row) for row in (await tx.execute(query)).mappings()]
-
-
-@dataclass(frozen=True)
-class CampaignEvent:
-    """Something that happened to a campaign or to one of its messages."""
-
-    id: UUID
-    name: str
-    occurred_at: datetime
-    contact_id: UUID | None
-    delivery_id: UUID | None
-    machine: bool
-    properties: dict[str, Any]
 
 
 async def events_page(
