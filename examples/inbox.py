@@ -40,15 +40,23 @@ class Inbox:
 
     @property
     def message_ids(self) -> list[str]:
-        return [line.split()[1] for line in self.stage.record.read_text().splitlines()]
+        return [line.split()[1] for line in self._record()]
 
     @property
     def recipients(self) -> list[str]:
-        return [line.split(maxsplit=2)[2] for line in self.stage.record.read_text().splitlines()]
+        return [line.split(maxsplit=2)[2] for line in self._record()]
+
+    @property
+    def last_arrival(self) -> float:
+        """Unix time."""
+        return float(self._record()[-1].split()[0])
 
     def letters(self, most: int) -> list[Letter]:
         """The first that arrived."""
         return [_read(file.read_bytes()) for file in sorted(self.stage.letters.iterdir())[:most]]
+
+    def _record(self) -> list[str]:
+        return self.stage.record.read_text().splitlines()
 
 
 def _read(content: bytes) -> Letter:
