@@ -23,13 +23,14 @@ from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim, ImportPlan,
 from marketing.imports import ImportOptions
 
 
-@dataclass
 class Person:
-    """Someone whom rows of the file are about. None: the file says nothing, so what is known stays."""
+    """Someone whom rows of the file are about.
 
-    line: int
-    raw: str
-    key: str = ""  # the address by which rows are known to be about the same person
+    Where the file says nothing, None stands in the class and nothing in the instance: what is known stays, and
+    `vars(person)` is the document to stage.
+    """
+
+    key = ""  # the address by which rows are known to be about the same person
     email: str | None = None
     phone: str | None = None
     external_id: str | None = None
@@ -38,13 +39,17 @@ class Person:
     country: str | None = None
     locale: str | None = None
     timezone: str | None = None
-    attributes: dict[str, str | float] = field(default_factory=dict)
-    tags: list[str] = field(default_factory=list)
     email_claim: Claim | None = None
     sms_claim: Claim | None = None
     whatsapp_claim: Claim | None = None
     consent_at: str | None = None
     consent_where: str | None = None
+
+    def __init__(self, line: int, raw: str) -> None:
+        self.line = line
+        self.raw = raw
+        self.attributes: dict[str, str | float] = {}
+        self.tags: list[str] = []
 
     def claim(self, channel: str, claim: Claim) -> None:
         """Note what the file says; a refusal is never overruled."""
@@ -269,10 +274,7 @@ class Batch:
 
     def documents(self) -> bytes:
         """One JSON document per person and line, without what the file does not say."""
-        return b"\n".join(
-            orjson.dumps({name: value for name, value in vars(person).items() if value is not None})
-            for person in self.people.values()
-        )
+        return b"\n".join(orjson.dumps(vars(person)) for person in self.people.values())
 
     def _owner(self, kind: str, row: Person) -> str:
         value = getattr(row, kind)
