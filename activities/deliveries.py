@@ -29,7 +29,7 @@ from marketing.tracking import RecipientLinks
 log = structlog.get_logger()
 
 _HEARTBEAT_SECONDS = 2.0
-_MARGIN_SECONDS = 5.0  # nothing is begun so shortly before the lease ends
+_MARGIN_SECONDS = 2.0  # nothing goes on so shortly before the lease ends
 _MOST_PLANS = 100  # kept compiled per process
 
 
@@ -47,6 +47,7 @@ class Deliveries:
     Args:
         set_size: messages leased at once.
         lanes: sets under way at once in one `deliver`, so that leasing and recording overlap with sending.
+        turn_seconds: after so long a `deliver` lets others have its place and tells how the campaign stands.
         lease_seconds: how long a set is ours. The shorter, the sooner a killed worker's messages are settled.
     """
 
@@ -55,6 +56,7 @@ class Deliveries:
     links: RecipientLinks
     set_size: int = 50
     lanes: int = 2
+    turn_seconds: float = 15.0
     lease_seconds: float = 60.0
     mailings: OrderedDict[UUID, Mailing] = field(default_factory=OrderedDict)
 
@@ -121,6 +123,9 @@ class _Delivery:
             due = min(due, ends) if due else ends
         return Delivered(totals=totals, next_due=due, stopped=self.halted, unavailable=self.unavailable)
 
+    def turn_is_over(self) -> bool:
+        return monotonic() > self.began + self.our.turn_seconds
+
     async def beat(self) -> None:
         while True:
             activity.heartbeat()
@@ -146,9 +151,9 @@ class _Delivery:
 
     async def lane(self) -> None:
         """Set after set, until nothing is due, or we are asked to stop."""
-        while not (self.stopping or self.halted or self.unavailable):
+        while not (self.stopping or self.halted or self.unavailable or self.turn_is_over()):
             token = uuid4()
-            deadline = monotonic() + self.our.lease_seconds - _MARGIN_SECONDS
+            deadline = monotonic() + self.our.lease_seconds
             try:
                 leased, rules = await self.lease(token)
             except SQLAlchemyError:
@@ -228,10 +233,12 @@ class _Delivery:
             return Outcome(leased.id, "failed", FailReason.RENDER, str(error))
         if slot > monotonic():
             await asyncio.sleep(slot - monotonic())
-        if monotonic() > deadline:  # asleep for too long: somebody else may have the lease by now
+        # Begun in the first half of the lease, a message has the other half to be answered. We may also have been asleep
+        # for long, and somebody else have the lease by now.
+        if monotonic() > deadline - self.our.lease_seconds / 2:
             return Outcome(leased.id, "planned", attempt=False)
         try:
-            async with asyncio.timeout(deadline + _MARGIN_SECONDS - monotonic()):
+            async with asyncio.timeout(deadline - _MARGIN_SECONDS - monotonic()):
                 receipt = await self.channel.send(message)
         except Rejected as refusal:
             dead = message.to if refusal.suppress else None

@@ -291,8 +291,8 @@ class CampaignWorkflow:
         because = f"\n\n{self.reason}" if self.reason else ""
         workflow.set_current_details(
             f"**{self.state}**{because}\n\n"
-            "| planned | pending | sent | skipped | failed | uncertain |\n|--:|--:|--:|--:|--:|--:|\n"
-            f"| {total.planned:,} | {total.pending:,} | {total.sent:,} | {total.skipped:,} | {total.failed:,} "
-            f"| {total.uncertain:,} |\n\n"
+            f"- planned: **{total.planned:,}**\n- pending: **{total.pending:,}**\n- sent: **{total.sent:,}**\n"
+            f"- skipped: **{total.skipped:,}**\n- failed: **{total.failed:,}**\n"
+            f"- uncertain: **{total.uncertain:,}**\n\n"
             f"{len(self.under_way)} shards under way"
         )

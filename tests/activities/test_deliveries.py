@@ -398,6 +398,17 @@ async def test_a_worker_asked_to_stop_finishes_its_sets_and_leaves_the_rest(acco
     assert result.next_due is not None
 
 
+async def test_a_turn_ends_and_leaves_the_rest_to_the_next(account: TestAccount) -> None:
+    await people(account, 30)
+    sent = await broadcast(account)
+    await freeze(sent)
+    first = await deliver(sent, Outbox(), set_size=10, lanes=1, turn_seconds=0.0)
+    assert first.totals.sent == 0
+    assert first.next_due == NOW
+    second = await deliver(sent, Outbox())
+    assert second == Delivered(totals=Totals(planned=30, sent=30))
+
+
 async def test_a_paused_campaign_leases_nothing(account: TestAccount) -> None:
     await people(account, 5)
     sent = await broadcast(account)
