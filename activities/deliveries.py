@@ -233,8 +233,8 @@ class _Delivery:
             return Outcome(leased.id, "failed", FailReason.RENDER, str(error))
         if slot > monotonic():
             await asyncio.sleep(slot - monotonic())
-        # Begun in the first half of the lease, a message has the other half to be answered. We may also have been asleep
-        # for long, and somebody else have the lease by now.
+        # Begun in the first half of the lease, a message has the other half to be answered. We may also have been
+        # asleep for long, and somebody else have the lease by now.
         if monotonic() > deadline - self.our.lease_seconds / 2:
             return Outcome(leased.id, "planned", attempt=False)
         try:
