@@ -11,7 +11,7 @@ from api.errors import Conflict, NotFound
 from api.paging import Cursor, Limit, Page, page_of
 from database import contacts
 from database.contacts import Filters, Nameless, Taken
-from marketing.contacts import Contact, ContactChanges, NewContact
+from marketing.contacts import Contact, ContactChanges, NewContact, Printable
 
 router = APIRouter(prefix="/api/contacts", tags=["contacts"])
 
@@ -36,8 +36,10 @@ async def list_contacts(
     caller: Viewer,
     cursor: Cursor = None,
     limit: Limit = 50,
-    tag: Annotated[str | None, Query(description="Only contacts with this tag.")] = None,
-    search: Annotated[str | None, Query(description="What the e-mail address, first or last name begins with.")] = None,
+    tag: Annotated[Printable | None, Query(description="Only contacts with this tag.")] = None,
+    search: Annotated[
+        Printable | None, Query(description="What the e-mail address, first or last name begins with.")
+    ] = None,
     created_from: AwareDatetime | None = None,
     created_until: Annotated[AwareDatetime | None, Query(description="Before this moment.")] = None,
 ) -> Page[Contact]:

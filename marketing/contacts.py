@@ -46,12 +46,20 @@ LARGEST_ATTRIBUTES = 32 * 1024
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
+def printable(text: str) -> str:
+    """The text itself, if the database can hold it."""
+    if UNPRINTABLE.search(text):
+        raise ValueError("has control characters in it")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(printable)]
+
+
 def normal_text(text: str) -> str:
     """A name or the like: composed (NFC), on one line, without space around it."""
     if not text.isascii() or not text.isprintable():  # what plain ASCII needs none of
-        if UNPRINTABLE.search(text):
-            raise ValueError("has control characters in it")
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", printable(text))
     text = " ".join(text.split())
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"is longer than {LONGEST_TEXT} characters")
@@ -224,8 +232,8 @@ class Consent(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     at: AwareDatetime | None = None
-    how: str = Field("", max_length=500, description="Such as `form`, `import`, `one-click`.")
-    where: str = Field("", max_length=500, description="The page, or the address it came from.")
+    how: Printable = Field("", max_length=500, description="Such as `form`, `import`, `one-click`.")
+    where: Printable = Field("", max_length=500, description="The page, or the address it came from.")
     proof: Annotated[Attributes, AfterValidator(checked_attributes)] = {}
 
 
@@ -235,7 +243,7 @@ class Subscription(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     channel: ChannelName
-    topic: str = Field("", max_length=63, description="Empty: the channel as a whole.")
+    topic: Printable = Field("", max_length=63, description="Empty: the channel as a whole.")
     status: SubscriptionStatus
     consent: Consent = Consent()
 

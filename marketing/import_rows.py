@@ -95,7 +95,7 @@ class RowReader:
         try:
             return self._person(record)
         except ValueError as error:
-            return Reject(record.line, printable(record.text), str(error))
+            return Reject(record.line, storable(record.text), str(error))
 
     def _person(self, record: Record) -> Person:
         if record.problem:
@@ -156,7 +156,7 @@ def _unprintable(character: str) -> str:
     return "is not valid text in the encoding of the file" if character > "\x7f" else "holds control characters"
 
 
-def printable(text: str) -> str:
+def storable(text: str) -> str:
     """The text as PostgreSQL can hold it: what was no text before becomes U+FFFD."""
     return UNPRINTABLE.sub("\ufffd", text)
 

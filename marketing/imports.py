@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from marketing.accounts import ChannelName
-from marketing.contacts import normal_country, normal_tags
+from marketing.contacts import Printable, normal_country, normal_tags
 from marketing.import_columns import column_field
 
 
@@ -50,11 +50,11 @@ class ImportOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    filename: str = Field("", max_length=255)
-    columns: dict[str, Annotated[str, AfterValidator(column_field)]] = {}
+    filename: Printable = Field("", max_length=255)
+    columns: dict[Printable, Annotated[str, AfterValidator(column_field)]] = {}
     tags: Annotated[list[str], AfterValidator(normal_tags)] = []
     subscribe: list[ChannelName] = []
-    consent: str = Field("", max_length=500)
+    consent: Printable = Field("", max_length=500)
     default_region: Annotated[str, AfterValidator(normal_country)] | None = None
 
     @model_validator(mode="after")

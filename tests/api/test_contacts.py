@@ -173,6 +173,16 @@ async def test_malformed_contacts_say_what_is_wrong(api: httpx.AsyncClient, wron
     assert hint in refused.text
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"topic": "a\0"}, {"consent": {"how": "a\0"}}, {"consent": {"how": "form", "where": "a\0"}}], ids=str
+)
+async def test_text_that_cannot_be_stored_is_malformed(api: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
+    refused = await api.post("/api/contacts", json=ZOE | {"subscriptions": [AGREED | wrong]})
+    assert (refused.status_code, "control characters" in refused.text) == (422, True)
+    for query in ({"search": "a\0"}, {"tag": "a\0"}):
+        assert (await api.get("/api/contacts", params=query)).status_code == 422
+
+
 async def test_nobody_sees_or_touches_another_accounts_contacts(
     api: httpx.AsyncClient, stranger: httpx.AsyncClient
 ) -> None:

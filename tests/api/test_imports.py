@@ -251,6 +251,9 @@ async def test_an_unreadable_file_fails_the_import_and_says_what_to_do(
         ({"subscribe": "email"}, "consent="),
         ({"subscribe": "pigeon", "consent": "yes"}, "email"),
         ({"default_region": "Atlantis"}, "no country"),
+        ({"filename": "a\0b.csv"}, "control characters"),
+        ({"subscribe": "email", "consent": "\0"}, "control characters"),
+        ({"map": "\0=email"}, "control characters"),
     ],
 )
 async def test_malformed_options_are_refused_before_anything_is_stored(
