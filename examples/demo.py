@@ -105,7 +105,9 @@ class Demo:
                 await self.story()
             if keep:
                 self.say(f"Everything keeps running until Ctrl-C. API key: {self.stage.api_key}")
-                self.say(f"A message as it arrived: {self.stage.letters / '000001.eml'}")
+                letter = folder / "letter.html"
+                letter.write_text(self.inbox.letters(1)[0].html)
+                self.say(f"A message as it arrived: {letter.as_uri()}")
                 await asyncio.Event().wait()
             self.say("All of it ends now; `carillon demo --keep` leaves it running, to look around.")
 
