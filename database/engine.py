@@ -11,9 +11,10 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from database.security import APPLICATION_ROLE
-
 Connection = AsyncConnection
+
+# Owns no table, so that row-level security binds it. The first migration makes it.
+APPLICATION_ROLE = "carillon_app"
 # What a database raises that is down, full, read-only or has no free connection: the same statement may work later.
 AWAY = (OperationalError, InterfaceError, InternalError, NoFreeConnection)
 

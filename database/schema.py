@@ -1,7 +1,7 @@
-"""Every table on one page.
+"""Every table on one page, as the migrations have made them.
 
-Each row carries `account_id`, and row-level security (`row_security` below) lets the application's role see only the
-rows of the account that its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
+Each row carries `account_id`, and row-level security lets the application's role see only the rows of the account that
+its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
 """
 
 from typing import Any

@@ -39,3 +39,16 @@ async def test_raw_sql_as_the_application_sees_nothing_of_others(
 async def test_without_an_account_there_is_nothing(account: TestAccount) -> None:
     async with account.database.transaction(None) as tx:
         assert (await tx.execute(text("SELECT count(*) FROM api_keys"))).scalar_one() == 0
+
+
+async def test_row_level_security_covers_every_table(account: TestAccount) -> None:
+    async with account.transaction() as tx:
+        covered = await tx.execute(
+            text("""
+                SELECT relname FROM pg_class JOIN pg_policy ON polrelid = pg_class.oid
+                WHERE relrowsecurity AND polcmd = '*' AND 'carillon_app'::regrole = ANY (polroles)
+                AND pg_get_expr(polqual, polrelid) LIKE '%current_account()%'
+                AND pg_get_expr(polwithcheck, polrelid) LIKE '%current_account()%'
+            """)
+        )
+        assert set(covered.scalars()) == set(metadata.tables)
