@@ -393,7 +393,7 @@ class Stack:
         env = os.environ | self.settings.environment()
         logs = self.data_dir / "logs"
         api = Program("API", logs / "api.log", kept_open=self.kept_open)
-        commands = [Command(api, "api", ["--port", str(self.api_port)], env, self._api_answers)]
+        commands = [Command(api, "api", ["--port", str(self.api_port)], env, partial(self._api_answers, api))]
         for number in range(1, self.workers + 1):
             program = Program(f"worker {number}", logs / f"worker-{number}.log", kept_open=self.kept_open)
             port = self.settings.worker_metrics_port
@@ -402,7 +402,9 @@ class Stack:
         self.parts += commands
         await asyncio.gather(*(command.start() for command in commands))
 
-    async def _api_answers(self) -> bool:
+    async def _api_answers(self, api: Program) -> bool:
+        if not _listens(api, self.api_port):  # whoever answers there is somebody else's
+            return False
         try:
             async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # No proxy, no TLS: it is our own.
                 return (await http.get(f"{self.api_url}/readyz", timeout=5)).is_success
@@ -489,3 +491,10 @@ async def _polls(client: Client, program: Program) -> bool:
     except RPCError:
         return False
     return any(poller.identity.startswith(f"{program.pid}@") for poller in answer.pollers)
+
+
+def _listens(program: Program, port: int) -> bool:
+    with suppress(psutil.Error):
+        connections = psutil.Process(program.pid).net_connections("tcp") if program.pid else []
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+    return False

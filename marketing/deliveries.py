@@ -35,10 +35,9 @@ class SkipReason(StrEnum):
 class FailReason(StrEnum):
     """Why a message that we wanted to send could not be."""
 
-    REJECTED = "rejected"  # the provider said never (5xx)
+    REJECTED = "rejected"  # the provider said never (5xx), or the channel did: an address that it can't carry
     EXPIRED = "expired"  # the provider said later (4xx) until we gave up
     RENDER = "render"  # the template failed for this contact
-    UNSENDABLE = "unsendable"  # no valid message can be made, such as an address that this relay can't carry
 
 
 class UncertainReason(StrEnum):
