@@ -10,6 +10,7 @@ from activities.inputs import (
     CampaignRef,
     FreezeInput,
     Frozen,
+    RestSkipped,
     SkipRestInput,
     StateAnswer,
     StateChange,
@@ -74,15 +75,22 @@ class Campaigns:
         return StateAnswer(state=state, reason=reason)
 
     @activity.defn
-    async def skip_rest(self, input: SkipRestInput) -> Totals:
-        """Skip everything that a cancelled campaign has not sent, a few thousand at a time."""
-        while True:
+    async def skip_rest(self, input: SkipRestInput) -> RestSkipped:
+        """Skip everything that a cancelled campaign has not sent, a few thousand at a time.
+
+        What a lost worker had in hand is settled when its lease has ended; until then there is something to wait for.
+        """
+        skipped = SKIPPED_AT_ONCE
+        while skipped:
             async with self.database.transaction(input.account_id) as tx:
                 rules = await email_rules(tx, input.account_id, None, input.now)
                 skipped = await deliveries.skip_rest(tx, input.campaign_id, limit=SKIPPED_AT_ONCE, rules=rules)
-                if not skipped:
-                    return await read_totals(tx, input.campaign_id)
             activity.heartbeat(skipped)
+        async with self.database.transaction(input.account_id) as tx:
+            await deliveries.settle_lost(tx, input.campaign_id, None, resend=False, rules=rules)
+            ends_in = await deliveries.last_lease_ends_in(tx, input.campaign_id)
+            totals = await read_totals(tx, input.campaign_id)
+        return RestSkipped(totals=totals, wait_seconds=None if ends_in is None else max(ends_in, 0.0) + 0.1)
 
 
 async def email_rules(tx: Connection, account_id: UUID, topic: str | None, now: datetime) -> Rules:

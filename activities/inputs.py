@@ -79,6 +79,11 @@ class SkipRestInput(CampaignRef):
     now: datetime
 
 
+class RestSkipped(BaseModel):
+    totals: Totals
+    wait_seconds: float | None = None  # until what a lost worker had in hand can be settled
+
+
 class UnattendedCampaign(CampaignRef):
     name: str
     starts_at: datetime | None

@@ -180,17 +180,26 @@ class CampaignWorkflow:
     async def finish(self, state: str, reason: str = "") -> Totals:
         """Close the books."""
         if state == "cancelled":
-            self.totals = await workflow.execute_activity_method(
-                Campaigns.skip_rest,
-                SkipRestInput(**self.ids, now=workflow.now()),
-                summary="skip what was not sent",
-                **CRUNCHING,
-            )
+            await self.skip_rest()
         self.reason = reason or self.reason
         await self.set_state(state, self.reason, final=True)
         await workflow.wait_condition(workflow.all_handlers_finished)
         self.tell()
         return self.totals
+
+    async def skip_rest(self) -> None:
+        """Until nothing of a cancelled campaign is open: what a lost worker had in hand is settled last."""
+        while True:
+            rest = await workflow.execute_activity_method(
+                Campaigns.skip_rest,
+                SkipRestInput(**self.ids, now=workflow.now()),
+                summary="skip what was not sent",
+                **CRUNCHING,
+            )
+            self.totals = rest.totals
+            if rest.wait_seconds is None:
+                return
+            await workflow.sleep(rest.wait_seconds, summary="wait for the lease of a lost worker to end")
 
     async def continue_as_new(self) -> None:
         """Hand over to a fresh run, with nothing under way."""

@@ -13,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
-from activities.inputs import Delivered, DeliverInput, FreezeInput, Totals
+from activities.inputs import Delivered, DeliverInput, FreezeInput, RestSkipped, SkipRestInput, Totals
 from channels.base import Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
 from database import accounts
@@ -348,6 +348,28 @@ async def test_a_lost_workers_messages_are_uncertain_once_its_lease_has_ended(ac
     result = await deliver(sent, Outbox())
     assert result == Delivered(totals=Totals(planned=20, sent=15, uncertain=5))
     assert await sent.ledger() == {"sent": 15, "uncertain:worker_lost": 5}
+
+
+async def test_a_cancelled_campaign_settles_a_lost_workers_messages_too(account: TestAccount) -> None:
+    await people(account, 10)
+    sent = await broadcast(account)
+    await freeze(sent)
+    await sent.set_state(CampaignState.CANCELLED)
+    hold = (
+        "UPDATE deliveries SET state = 'sending', lease = uuidv7(), lease_until = now() + CAST(:left AS interval)"
+        " WHERE id IN (SELECT id FROM deliveries WHERE campaign_id = :id ORDER BY id LIMIT 3)"
+    )
+    await execute(account, hold, id=sent.id, left="30 seconds")
+    input = SkipRestInput(account_id=account.id, campaign_id=sent.id, now=NOW)
+    skip = Campaigns(account.database).skip_rest
+    rest = await ActivityEnvironment().run(skip, input)
+    assert rest.wait_seconds is not None
+    assert 20 < rest.wait_seconds <= 30.1
+    assert await sent.ledger() == {"sending": 3, "skipped:cancelled": 7}
+    await execute(account, hold, id=sent.id, left="-1 second")
+    rest = await ActivityEnvironment().run(skip, input)
+    assert rest == RestSkipped(totals=Totals(planned=10, skipped=7, uncertain=3))
+    assert (await sent.stats()).reconciles
 
 
 async def test_messages_that_another_worker_holds_are_left_to_it(account: TestAccount) -> None:
