@@ -186,7 +186,8 @@ _MAY_BECOME: dict[CampaignState, tuple[CampaignState, ...]] = {
     CampaignState.RUNNING: (CampaignState.SCHEDULED, CampaignState.PAUSED),
     CampaignState.PAUSED: (CampaignState.RUNNING,),
     CampaignState.CANCELLED: (CampaignState.SCHEDULED, CampaignState.RUNNING, CampaignState.PAUSED),
-    CampaignState.COMPLETED: (CampaignState.RUNNING,),
+    # Nothing was left when the pause came.
+    CampaignState.COMPLETED: (CampaignState.RUNNING, CampaignState.PAUSED),
     CampaignState.FAILED: (CampaignState.SCHEDULED, CampaignState.RUNNING, CampaignState.PAUSED),
 }
 

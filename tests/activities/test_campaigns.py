@@ -1,0 +1,46 @@
+"""Which word is the last when several ask for a campaign's state at once?"""
+
+from typing import Literal
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.campaigns import Campaigns
+from activities.inputs import StateAnswer, StateChange
+from marketing.campaigns import CampaignState
+from tests.broadcast import Broadcast, broadcast
+from tests.conftest import TestAccount
+
+
+async def ask(
+    sent: Broadcast, state: Literal["running", "paused", "cancelled", "completed", "failed"], *, final: bool = False
+) -> StateAnswer:
+    change = StateChange(account_id=sent.account.id, campaign_id=sent.id, state=state, reason="asked", final=final)
+    return await ActivityEnvironment().run(Campaigns(sent.account.database).change_state, change)
+
+
+async def test_a_pause_that_comes_when_nothing_is_left_does_not_keep_a_campaign_open(account: TestAccount) -> None:
+    sent = await broadcast(account)
+    await sent.set_state(CampaignState.PAUSED)
+    assert (await ask(sent, "completed", final=True)).state == "completed"
+
+
+async def test_a_cancellation_is_not_undone(account: TestAccount) -> None:
+    sent = await broadcast(account)
+    await sent.set_state(CampaignState.CANCELLED)
+    assert (await ask(sent, "running")).state == "cancelled"
+    assert (await ask(sent, "paused")).state == "cancelled"
+    assert (await ask(sent, "completed", final=True)).state == "cancelled"
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled", "failed"])
+async def test_what_has_ended_stays_so(account: TestAccount, end: Literal["completed", "cancelled", "failed"]) -> None:
+    sent = await broadcast(account)
+    await ask(sent, end, final=True)
+    for state in ("running", "paused", "cancelled", "completed", "failed"):
+        assert (await ask(sent, state)).state == end
+
+
+async def test_asking_twice_is_asking_once(account: TestAccount) -> None:
+    sent = await broadcast(account)
+    assert await ask(sent, "paused") == await ask(sent, "paused") == StateAnswer(state="paused", reason="asked")
