@@ -46,7 +46,8 @@ class Deliveries:
     """
     Args:
         set_size: messages leased at once.
-        lanes: sets under way at once in one `deliver`, so that leasing and recording overlap with sending.
+        lanes: sets under way at once in one `deliver`. One is enough: leasing and recording overlap with the sending of
+            the other shards, and a second doubles what a killed worker leaves uncertain (docs/performance.md).
         turn_seconds: after so long a `deliver` lets others have its place and tells how the campaign stands.
         lease_seconds: how long a set is ours. The shorter, the sooner a killed worker's messages are settled.
     """
@@ -55,7 +56,7 @@ class Deliveries:
     channels: Mapping[str, Channel]
     links: RecipientLinks
     set_size: int = 50
-    lanes: int = 2
+    lanes: int = 1
     turn_seconds: float = 15.0
     lease_seconds: float = 60.0
     mailings: OrderedDict[UUID, Mailing] = field(default_factory=OrderedDict)
