@@ -1,8 +1,11 @@
 """What do a campaign's counters add up to?"""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Protocol
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -31,14 +34,12 @@ class Engagement(BaseModel):
     machine: int = 0
 
 
-class Figures(BaseModel):
-    """At every moment `planned = pending + sent + skipped + failed + uncertain`.
+class Outcomes(BaseModel):
+    """What became of messages, and what people did with them.
 
     `delivered`, `bounced` and `complained` say what became of sent ones, as far as providers tell.
     """
 
-    planned: int = 0
-    pending: int = 0
     sent: int = 0
     skipped: int = 0
     skipped_by_reason: dict[str, int] = {}
@@ -52,22 +53,22 @@ class Figures(BaseModel):
     clicked: Engagement = Field(default_factory=Engagement)
     unsubscribed: Engagement = Field(default_factory=Engagement)
 
+
+class Figures(Outcomes):
+    """At every moment `planned = pending + sent + skipped + failed + uncertain`."""
+
+    planned: int = 0
+    pending: int = 0
+
     @property
     def reconciles(self) -> bool:
         return self.planned == self.pending + self.sent + self.skipped + self.failed + self.uncertain
 
 
-class Hour(BaseModel):
-    """What happened within one hour, UTC."""
+class Hour(Outcomes):
+    """What happened within one hour, UTC. Nothing is planned for an hour, or pending in one."""
 
     hour: datetime
-    sent: int = 0
-    skipped: int = 0
-    failed: int = 0
-    uncertain: int = 0
-    opened: int = 0
-    clicked: int = 0
-    unsubscribed: int = 0
 
 
 class CampaignStats(Figures):
@@ -77,59 +78,54 @@ class CampaignStats(Figures):
     per_hour: list[Hour] = []
 
 
-def figures(counted: Iterable[Counted]) -> Figures:
-    """Sum counters of whatever hours and channels."""
-    sums: dict[str, int] = {}
-    for each in counted:
-        sums[each.name] = sums.get(each.name, 0) + each.n
-
-    def by_reason(state: str) -> dict[str, int]:
-        return {name.partition(":")[2]: n for name, n in sorted(sums.items()) if name.startswith(f"{state}:") and n}
-
-    skipped, failed = by_reason("skipped"), by_reason("failed")
-    answer = Figures(
-        planned=sums.get("planned", 0),
-        sent=sums.get("sent", 0),
-        skipped=sum(skipped.values()),
-        skipped_by_reason=skipped,
-        failed=sum(failed.values()),
-        failed_by_reason=failed,
-        uncertain=sums.get("uncertain", 0),
-        delivered=sums.get("delivered", 0),
-        bounced=sums.get("bounced", 0),
-        complained=sums.get("complained", 0),
-        opened=_engagement(sums, "opened"),
-        clicked=_engagement(sums, "clicked"),
-        unsubscribed=_engagement(sums, "unsubscribed"),
+def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
+    """The whole report of a campaign."""
+    rows = list(counted)
+    return CampaignStats(
+        **dict(_figures(_sums(rows))),
+        per_channel={channel: _figures(_sums(within)) for channel, within in _by(attrgetter("channel"), rows)},
+        per_hour=[Hour(hour=hour, **dict(_outcomes(_sums(within)))) for hour, within in _by(attrgetter("hour"), rows)],
     )
+
+
+def _by(key: Callable[[Counted], Any], rows: list[Counted]) -> Iterator[tuple[Any, Iterator[Counted]]]:
+    return groupby(sorted(rows, key=key), key)
+
+
+def _sums(counted: Iterable[Counted]) -> Counter[str]:
+    sums = Counter[str]()
+    for each in counted:
+        sums[each.name] += each.n
+    return sums
+
+
+def _figures(sums: Counter[str]) -> Figures:
+    answer = Figures(planned=sums["planned"], **dict(_outcomes(sums)))
     answer.pending = answer.planned - answer.sent - answer.skipped - answer.failed - answer.uncertain
     return answer
 
 
-def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
-    """The whole report of a campaign."""
-    rows = list(counted)
-    channels = sorted({row.channel for row in rows})
-    per_channel = {channel: figures(row for row in rows if row.channel == channel) for channel in channels}
-    per_hour = [_hour(hour, [row for row in rows if row.hour == hour]) for hour in sorted({row.hour for row in rows})]
-    return CampaignStats(**figures(rows).model_dump(), per_channel=per_channel, per_hour=per_hour)
-
-
-def _engagement(sums: dict[str, int], name: str) -> Engagement:
-    return Engagement(
-        total=sums.get(name, 0), unique=sums.get(f"{name}_unique", 0), machine=sums.get(f"{name}_machine", 0)
+def _outcomes(sums: Counter[str]) -> Outcomes:
+    skipped, failed = _by_reason(sums, "skipped"), _by_reason(sums, "failed")
+    return Outcomes(
+        sent=sums["sent"],
+        skipped=sum(skipped.values()),
+        skipped_by_reason=skipped,
+        failed=sum(failed.values()),
+        failed_by_reason=failed,
+        uncertain=sums["uncertain"],
+        delivered=sums["delivered"],
+        bounced=sums["bounced"],
+        complained=sums["complained"],
+        opened=_engagement(sums, "opened"),
+        clicked=_engagement(sums, "clicked"),
+        unsubscribed=_engagement(sums, "unsubscribed"),
     )
 
 
-def _hour(hour: datetime, rows: list[Counted]) -> Hour:
-    within = figures(rows)
-    return Hour(
-        hour=hour,
-        sent=within.sent,
-        skipped=within.skipped,
-        failed=within.failed,
-        uncertain=within.uncertain,
-        opened=within.opened.total,
-        clicked=within.clicked.total,
-        unsubscribed=within.unsubscribed.total,
-    )
+def _by_reason(sums: Counter[str], state: str) -> dict[str, int]:
+    return {name.partition(":")[2]: n for name, n in sorted(sums.items()) if name.startswith(f"{state}:") and n}
+
+
+def _engagement(sums: Counter[str], name: str) -> Engagement:
+    return Engagement(total=sums[name], unique=sums[f"{name}_unique"], machine=sums[f"{name}_machine"])
