@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from channels.base import Message, Sender
 from database import accounts, campaigns, templates
@@ -65,15 +65,17 @@ class Composer:
             subject=rendered.subject,
             text=rendered.text,
             html=rendered.html,
-            headers={
-                **list_headers(unsubscribe),
-                "Feedback-ID": feedback_id(self.account_id, self.campaign_id, "broadcast"),
-            },
+            headers={**list_headers(unsubscribe), **self._feedback()},
         )
 
+    def preview(self, contact: Mapping[str, Any], now: datetime) -> Message:
+        """The sample for an author's eyes, with all headers of the message."""
+        sample = self.sample(uuid4(), contact, contact["email"] or NOBODY["email"], now)
+        return replace(sample, headers={**sample.headers, **self._feedback()})
+
     def sample(self, delivery_id: UUID, contact: Mapping[str, Any], to: str, now: datetime) -> Message:
-        """The message as this contact would get it, but outside the figures: links lead straight to their targets, and
-        the ways to unsubscribe to a page that only explains itself."""
+        """The message as this contact would get it, but outside the figures: links lead straight to their targets, the
+        ways to unsubscribe to a page that only explains itself, and Gmail is given no `Feedback-ID` to count it by."""
         unsubscribe = self.links.unsubscribe_of_a_test()
         rendered = self.renderer.render(
             template_view(contact),
@@ -95,6 +97,9 @@ class Composer:
             html=rendered.html,
             headers=list_headers(unsubscribe),
         )
+
+    def _feedback(self) -> dict[str, str]:
+        return {"Feedback-ID": feedback_id(self.account_id, self.campaign_id, "broadcast")}
 
 
 # Somebody to show a message to while an account has no contacts yet.

@@ -107,8 +107,9 @@ def _preview(written: Composer, contact: Mapping[str, Any], skipped: str | None)
     known = contact is not NOBODY
     preview = Preview(contact_id=contact["id"] if known else None, email=contact["email"], skipped=skipped)
     try:
-        message = written.sample(uuid4(), contact, contact["email"] or NOBODY["email"], datetime.now(UTC))
-        head = write(message, int(datetime.now(UTC).timestamp())).content.partition(b"\r\n\r\n")[0]
+        now = datetime.now(UTC)
+        message = written.preview(contact, now)
+        head = write(message, int(now.timestamp())).content.partition(b"\r\n\r\n")[0]
     except (RenderError, Rejected) as error:
         return preview.model_copy(update={"error": str(error)})
     headers = {name: str(value) for name, value in message_from_bytes(head, policy=default).items()}
