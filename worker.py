@@ -51,7 +51,7 @@ async def working(
             client,
             task_queue=ORCHESTRATION,
             workflows=WORKFLOWS,
-            activities=[campaigns.change_state, campaigns.read_state, importing.fail_import],
+            activities=[campaigns.change_state, campaigns.open_shards, campaigns.read_state, importing.fail_import],
             graceful_shutdown_timeout=PATIENCE,
         ),
         Worker(

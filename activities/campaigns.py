@@ -10,17 +10,19 @@ from activities.inputs import (
     CampaignRef,
     FreezeInput,
     Frozen,
+    OpenShards,
     RestSkipped,
+    ShardDue,
     SkipRestInput,
     StateAnswer,
     StateChange,
     Totals,
     WaveOfShards,
 )
-from database import accounts, campaigns, counters, deliveries
+from database import accounts, campaigns, counters, deliveries, leases
 from database.eligibility import Rules
 from database.engine import Connection, Database
-from marketing.campaigns import CampaignState
+from marketing.campaigns import ENDED, CampaignState
 
 SKIPPED_AT_ONCE = 5000
 
@@ -64,9 +66,16 @@ class Campaigns:
         async with self.database.transaction(input.account_id) as tx:
             await campaigns.change_state(tx, input.account_id, input.campaign_id, wanted, input.reason)
             state, reason = await campaigns.state_of(tx, input.campaign_id)
-            if input.final:
+            if input.final and state in ENDED:
                 await campaigns.mark_finished(tx, input.campaign_id)
         return StateAnswer(state=state, reason=reason)
+
+    @activity.defn
+    async def open_shards(self, input: CampaignRef) -> OpenShards:
+        """Where the ledger still has something to do."""
+        async with self.database.transaction(input.account_id) as tx:
+            found = await deliveries.open_shards(tx, input.campaign_id, limit=1000)
+        return OpenShards(shards=[ShardDue(shard=shard, due=due) for shard, due in found])
 
     @activity.defn
     async def read_state(self, input: CampaignRef) -> StateAnswer:
@@ -88,7 +97,7 @@ class Campaigns:
             activity.heartbeat(skipped)
         async with self.database.transaction(input.account_id) as tx:
             await deliveries.settle_lost(tx, input.campaign_id, None, resend=False, rules=rules)
-            ends_in = await deliveries.last_lease_ends_in(tx, input.campaign_id)
+            ends_in = await leases.last_lease_ends_in(tx, input.campaign_id)
             totals = await read_totals(tx, input.campaign_id)
         return RestSkipped(totals=totals, wait_seconds=None if ends_in is None else max(ends_in, 0.0) + 0.1)
 

@@ -17,12 +17,13 @@ from activities.campaigns import email_rules, read_totals
 from activities.inputs import Delivered, DeliverInput
 from activities.messages import Composer
 from channels.base import Channel, Deferred, Rejected, Unavailable, Uncertain
-from database import campaigns, deliveries
-from database.deliveries import Lease, Leased, Outcome
+from database import campaigns, deliveries, leases
+from database.deliveries import Outcome
 from database.eligibility import Rules
 from database.engine import Database
+from database.leases import Lease, Leased
 from marketing.campaigns import CampaignPlan, CampaignState
-from marketing.deliveries import MOST_ATTEMPTS, FailReason, UncertainReason, retry_delay
+from marketing.deliveries import MOST_ATTEMPTS, MOST_SENDINGS, FailReason, UncertainReason, retry_delay
 from marketing.rendering import RenderError
 from marketing.tracking import RecipientLinks
 
@@ -118,7 +119,7 @@ class _Delivery:
                 raise result
         async with self.our.database.transaction(self.input.account_id) as tx:
             totals = await read_totals(tx, self.input.campaign_id)
-            due, lease_ends_in = await deliveries.next_due(tx, self.input.campaign_id, self.input.shard)
+            due, lease_ends_in = await leases.next_due(tx, self.input.campaign_id, self.input.shard)
         if lease_ends_in is not None:
             ends = self.now() + timedelta(seconds=max(lease_ends_in, 0) + 0.1)
             due = min(due, ends) if due else ends
@@ -177,7 +178,7 @@ class _Delivery:
             if state is not CampaignState.RUNNING:
                 self.halted = True
                 return Lease(), rules
-            leased = await deliveries.lease(
+            leased = await leases.lease(
                 tx,
                 self.input.campaign_id,
                 self.input.shard,
@@ -191,7 +192,7 @@ class _Delivery:
 
     async def release(self, token: UUID) -> None:
         async with self.our.database.transaction(self.input.account_id) as tx:
-            await deliveries.release(tx, self.input.campaign_id, self.input.shard, token)
+            await leases.release(tx, self.input.campaign_id, self.input.shard, token)
 
     async def record(self, token: UUID, outcomes: list[Outcome], rules: Rules) -> None:
         async with self.our.database.transaction(self.input.account_id) as tx:
@@ -255,7 +256,7 @@ class _Delivery:
             if not isinstance(doubt, (Uncertain, TimeoutError)):
                 log.error("a channel failed in an unforeseen way", delivery_id=str(leased.id), exc_info=doubt)
             why = str(doubt) or "The lease ended before the provider answered."
-            if self.mailing.plan.on_uncertain == "resend":
-                return Outcome(leased.id, "planned", reply=why)
+            if self.mailing.plan.on_uncertain == "resend" and leased.attempts + 1 < MOST_SENDINGS:
+                return Outcome(leased.id, "planned", reply=why, delay=retry_delay(leased.attempts + 1))
             return Outcome(leased.id, "uncertain", UncertainReason.CONNECTION_LOST, why)
         return Outcome(leased.id, "sent", reply=receipt.reply)

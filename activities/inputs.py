@@ -25,6 +25,13 @@ class Totals(BaseModel):
         return other if other.pending <= self.pending or not self.planned else self
 
 
+class ShardDue(BaseModel):
+    """A shard with something left to do, and when."""
+
+    shard: int
+    due: datetime
+
+
 class WaveOfShards(BaseModel):
     """Shards `first` to `last`, all due from `due` on."""
 
@@ -79,9 +86,20 @@ class SkipRestInput(CampaignRef):
     now: datetime
 
 
+class OpenShards(BaseModel):
+    """The shards in which something is planned or under way, the first thousand."""
+
+    shards: list[ShardDue]
+
+
 class RestSkipped(BaseModel):
     totals: Totals
     wait_seconds: float | None = None  # until what a lost worker had in hand can be settled
+
+
+class ImportRef(BaseModel):
+    account_id: UUID
+    import_id: UUID
 
 
 class UnattendedCampaign(CampaignRef):
@@ -94,6 +112,8 @@ class Unattended(BaseModel):
 
     never_started: list[UnattendedCampaign] = []
     not_told: list[UUID] = []  # cancelled in the database, still at work
+    waiting: list[ImportRef] = []  # imports at which nobody is at work
+    broken_off: list[ImportRef] = []  # imports whose file will never be complete
 
 
 class SendSample(CampaignRef):
@@ -108,11 +128,6 @@ class SampleSent(BaseModel):
     """What became of each test message: 'sent', or why not."""
 
     results: dict[str, str]
-
-
-class ImportRef(BaseModel):
-    account_id: UUID
-    import_id: UUID
 
 
 class ImportFailure(ImportRef):

@@ -43,7 +43,9 @@ ROUTERS = [
 ]
 
 
-def create_app(database: Database, temporal: Client, *, public_url: str, secret_key: bytes) -> FastAPI:
+def create_app(
+    database: Database, temporal: Client, *, public_url: str, secret_key: bytes, patience_seconds: float = 10.0
+) -> FastAPI:
     """The application, with everything it needs handed in.
 
     Args:
@@ -51,6 +53,7 @@ def create_app(database: Database, temporal: Client, *, public_url: str, secret_
         temporal: a connected client.
         public_url: the start of every link in a message.
         secret_key: signs tracking and unsubscribe links.
+        patience_seconds: how long a pause, resume or cancel waits for the workflow's answer.
     """
 
     @asynccontextmanager
@@ -73,6 +76,7 @@ def create_app(database: Database, temporal: Client, *, public_url: str, secret_
     app.state.tokens = Tokens(secret_key)
     app.state.links = RecipientLinks(public_url, app.state.tokens)
     app.state.hits = tracking.Hits(database)
+    app.state.patience_seconds = patience_seconds
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)
     app.add_middleware(Idempotency)

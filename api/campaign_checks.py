@@ -86,9 +86,24 @@ async def find_problems(tx: Connection, definition: CampaignDefinition, account:
         found += await _audience_problems(tx, definition.audience, content)
     if definition.topic and definition.topic not in {topic.key for topic in account.topics}:
         found.append(_error("unknown_topic", "topic", f"The account has no topic {definition.topic!r}."))
-    if definition.schedule and definition.schedule.has_passed(datetime.now(UTC)):
-        found.append(_error("schedule_passed", "schedule", "The scheduled moment has passed. Give one to come."))
-    return found
+    return found + await _schedule_problems(tx, definition, account)
+
+
+async def _schedule_problems(tx: Connection, definition: CampaignDefinition, account: Account) -> list[Problem]:
+    schedule, now = definition.schedule, datetime.now(UTC)
+    if schedule is None:
+        return []
+    if schedule.has_passed(now):
+        return [_error("schedule_passed", "schedule", "The scheduled moment has passed. Give one to come.")]
+    if not schedule.per_recipient or definition.audience is None:
+        return []
+    zones = await reach.zones(tx, definition.audience, account.default_timezone)
+    gone = [zone for zone in zones if schedule.moment_in(zone) <= now]
+    if not gone:
+        return []
+    where = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more zones" if len(gone) > 3 else "")
+    message = f"This local time has passed already where some of the audience live: {where}. Give a later one."
+    return [_error("schedule_passed", "schedule", message)]
 
 
 def _sender_problems(content: EmailContent, account: Account) -> list[Problem]:

@@ -6,7 +6,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import (
+    Client,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -17,15 +22,18 @@ from api.campaign_checks import check_launchable
 from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
 from api.errors import Conflict, Unavailable
 from database import campaigns
-from database.campaigns import Campaign
 from marketing.campaigns import CampaignState, Move, Schedule
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
 from workflows.inputs import CampaignInput, Command
-from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST
+from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST, STARTING
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
-_PATIENCE_SECONDS = 10.0
+# The client calls it "cancelled" when its own `rpc_timeout` runs out.
+_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+
+# Nobody answers: no worker, no Temporal, or none in time. The client has its own name for our `asyncio.timeout`.
+_SILENT = (TimeoutError, RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)
 
 
 class Why(BaseModel):
@@ -42,9 +50,7 @@ class Why(BaseModel):
 @router.post("/{campaign_id}/launch", status_code=202)
 async def launch_campaign(campaign_id: UUID, request: Request, caller: Editor) -> CampaignAnswer:
     """Start the campaign, now or at its scheduled time. Asked many times at once, one run starts."""
-    async with caller.transaction() as tx:
-        campaign = await find(tx, campaign_id)
-    return await _launch(request, caller, campaign)
+    return await _launch(request, caller, campaign_id)
 
 
 @router.post("/{campaign_id}/send", status_code=202)
@@ -61,25 +67,23 @@ async def schedule_campaign(campaign_id: UUID, schedule: Schedule, request: Requ
         campaign = await find(tx, campaign_id)
         allow(Move.LAUNCH, campaign.state)
         changed = campaign.definition.model_copy(update={"schedule": schedule})
-        scheduled = await campaigns.replace_draft(tx, campaign_id, changed)
-    if scheduled is None:
-        raise Conflict("This campaign was launched at this very moment.")
-    return await _launch(request, caller, scheduled)
+        if await campaigns.replace_draft(tx, campaign_id, changed) is None:
+            raise Conflict("This campaign was launched at this very moment.")
+    return await _launch(request, caller, campaign_id)
 
 
-async def _launch(request: Request, caller: Caller, campaign: Campaign) -> CampaignAnswer:
+async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> CampaignAnswer:
     """Write the intent down, then start the workflow; the sweep starts it if we crash between the two."""
-    allow(Move.LAUNCH, campaign.state)
     temporal: Client = request.app.state.temporal
-    schedule = campaign.definition.schedule
-    waits = schedule is not None and schedule.starts_at() > datetime.now(UTC)
-    state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
     async with caller.transaction() as tx:
+        campaign = await find(tx, campaign_id, lock=True)  # what is checked is what is launched
+        allow(Move.LAUNCH, campaign.state)
+        schedule = campaign.definition.schedule
+        waits = schedule is not None and schedule.starts_at() > datetime.now(UTC)
+        state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
         plan = await check_launchable(tx, caller.account_id, campaign)
-        launched = await campaigns.launch(tx, caller.account_id, campaign.id, plan, plan.email.prepared.links, state)
+        await campaigns.launch(tx, caller.account_id, campaign.id, plan, state)
         current = await find(tx, campaign.id)
-    if not launched:
-        allow(Move.LAUNCH, current.state)
     input = CampaignInput(
         account_id=caller.account_id,
         campaign_id=campaign.id,
@@ -96,13 +100,14 @@ async def _launch(request: Request, caller: Caller, campaign: Campaign) -> Campa
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=search_attributes(input, state),
             static_summary=campaign.name,
+            rpc_timeout=STARTING,
             priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),
         )
     except WorkflowAlreadyStartedError:
         pass  # the sweep was faster
     except RPCError as error:
         # The launch is on record: it happens as soon as Temporal is back. Better told than hidden.
-        if error.status not in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+        if error.status not in _AWAY:
             raise
     return answer(current)
 
@@ -134,9 +139,9 @@ async def resume_campaign(
     temporal: Client = request.app.state.temporal
     handle = _handle(temporal, campaign_id)
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(request.app.state.patience_seconds):
             await handle.execute_update(CampaignWorkflow.resume, Command(reason=(why or Why()).reason))
-    except (TimeoutError, RPCError) as error:
+    except _SILENT as error:
         raise Unavailable(
             "No worker took this up in time. The campaign may resume later; look at its status."
         ) from error
@@ -165,9 +170,9 @@ async def _fence(
     handle = _handle(temporal, campaign_id)
     update = CampaignWorkflow.pause if move is Move.PAUSE else CampaignWorkflow.cancel
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(request.app.state.patience_seconds):
             await handle.execute_update(update, Command(reason=reason))
-    except (TimeoutError, RPCError, WorkflowUpdateFailedError):
+    except (*_SILENT, WorkflowUpdateFailedError):
         pass  # The flag holds. The workflow finds it at its next set, or the sweep tells it.
     async with caller.transaction() as tx:
         return answer(await find(tx, campaign_id))

@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from api.auth import Editor, Viewer
 from api.errors import Conflict, Malformed, NotFound
@@ -22,8 +22,11 @@ from marketing.campaigns import (
     check_move,
     states_that_allow,
 )
+from marketing.moments import kept_moment
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
+
+_Moment = Annotated[datetime, AfterValidator(kept_moment)]  # without an offset it is UTC's
 
 
 class CampaignAnswer(CampaignDefinition):
@@ -67,9 +70,9 @@ def answer(campaign: Campaign) -> CampaignAnswer:
     )
 
 
-async def find(tx: Connection, campaign_id: UUID) -> Campaign:
-    """The campaign, or a 404."""
-    campaign = await campaigns.read(tx, campaign_id)
+async def find(tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Campaign:
+    """The campaign, or a 404; with `lock` nobody else changes it until this transaction ends."""
+    campaign = await campaigns.read(tx, campaign_id, lock=lock)
     if campaign is None:
         raise NotFound("There is no such campaign. GET /api/campaigns lists yours.")
     return campaign
@@ -104,14 +107,14 @@ async def list_campaigns(
     status: CampaignState | None = None,
     kind: str | None = None,
     channel: str | None = None,
-    created_from: datetime | None = None,
-    created_to: datetime | None = None,
+    created_from: _Moment | None = None,
+    created_to: _Moment | None = None,
     search: Annotated[str | None, Query(max_length=200, description="Part of the name.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CampaignSummary]:
     """Campaigns, newest first."""
-    wanted = CampaignFilter(status, kind, channel, _moment(created_from), _moment(created_to), search)
+    wanted = CampaignFilter(status, kind, channel, created_from, created_to, search)
     async with caller.transaction() as tx:
         found = await campaigns.page(tx, wanted, after=cursor, limit=limit + 1)
     return page_of([_summary(each) for each in found], limit, lambda each: each.id)
@@ -167,8 +170,3 @@ def _summary(campaign: Campaign) -> CampaignSummary:
         launched_at=campaign.launched_at,
         finished_at=campaign.finished_at,
     )
-
-
-def _moment(moment: datetime | None) -> datetime | None:
-    """A moment without an offset is UTC's."""
-    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment

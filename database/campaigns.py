@@ -100,8 +100,10 @@ def _living() -> Select[Any]:
     return select(*_READABLE).where(campaigns.c.deleted_at.is_(None))
 
 
-async def read(tx: Connection, campaign_id: UUID) -> Campaign | None:
-    row = (await tx.execute(_living().where(campaigns.c.id == campaign_id))).mappings().one_or_none()
+async def read(tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Campaign | None:
+    """The campaign; with `lock` nobody else changes it until this transaction ends."""
+    query = _living().where(campaigns.c.id == campaign_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
     return _campaign(row) if row else None
 
 
@@ -140,33 +142,19 @@ async def page(tx: Connection, wanted: CampaignFilter, *, after: UUID | None, li
 # -- life ------------------------------------------------------------------------------------------------------------
 
 
-async def launch(
-    tx: Connection,
-    account_id: UUID,
-    campaign_id: UUID,
-    plan: CampaignPlan,
-    targets: Sequence[str],
-    state: CampaignState,
-) -> bool:
-    """Freeze the plan and its links and leave the draft behind; False if somebody else did before."""
-    statement = (
-        update(campaigns)
-        .where(
-            campaigns.c.id == campaign_id, campaigns.c.state == CampaignState.DRAFT, campaigns.c.deleted_at.is_(None)
-        )
-        .values(plan=plan.model_dump(mode="json"), state=state, launched_at=func.now(), updated_at=func.now())
-    )
-    if (await tx.execute(statement)).rowcount == 0:
-        return False
+async def launch(tx: Connection, account_id: UUID, campaign_id: UUID, plan: CampaignPlan, state: CampaignState) -> None:
+    """Freeze the plan and its links, and leave the draft behind; the caller holds its lock."""
+    statement = update(campaigns).where(campaigns.c.id == campaign_id, campaigns.c.state == CampaignState.DRAFT)
+    frozen = plan.model_dump(mode="json")
+    await tx.execute(statement.values(plan=frozen, state=state, launched_at=func.now(), updated_at=func.now()))
     await tx.execute(insert(campaign_meters).values(account_id=account_id, campaign_id=campaign_id))
-    if targets:
-        numbered = [
-            {"account_id": account_id, "campaign_id": campaign_id, "number": number, "url": url}
-            for number, url in enumerate(targets)
-        ]
+    numbered = [
+        {"account_id": account_id, "campaign_id": campaign_id, "number": number, "url": url}
+        for number, url in enumerate(plan.email.prepared.links)
+    ]
+    if numbered:
         await tx.execute(insert(links), numbered)
     await log(tx, account_id, campaign_id, "campaign.launched", state=state)
-    return True
 
 
 async def load_plan(tx: Connection, campaign_id: UUID) -> CampaignPlan:

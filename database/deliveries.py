@@ -2,22 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
-from database import audiences, campaigns, counters
-from database.eligibility import CONTACT_COLUMNS, Rules
+from database import audiences, campaigns, counters, leases
+from database.eligibility import Rules
 from database.engine import Connection
 from marketing.campaigns import CampaignPlan, CampaignState
-from marketing.deliveries import ErrorWindow
-
-# Reserved slots of a rate limit lie at most this far ahead, so that a pause holds at once.
-_AHEAD = timedelta(milliseconds=250)
-_SET_SECONDS = 0.5  # one set of a rate-limited campaign takes at most this long
+from marketing.deliveries import MOST_SENDINGS, ErrorWindow
 
 
 @dataclass(frozen=True)
@@ -91,204 +86,21 @@ async def waves(tx: Connection, campaign_id: UUID) -> list[Wave]:
     return [Wave(row.due, row.first, row.last) for row in rows]
 
 
-# -- leasing ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Leased:
-    """One message to be sent now, with the contact as it is now."""
-
-    id: UUID
-    attempts: int
-    contact: dict[str, Any]
-
-
-@dataclass
-class Lease:
-    """What one set may do: `messages` are ours until the lease ends. `wait` says how long until there may be more."""
-
-    messages: list[Leased] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    deferred: int = 0
-    starts_in: float = 0.0  # seconds until the first slot of the rate limit that this set reserved
-    wait: float | None = None  # seconds; set if the rate limit has no slot now
-
-    @property
-    def touched(self) -> int:
-        """Rows that this lease did something with; 0 means that nothing is due in the shard now."""
-        return len(self.messages) + self.skipped.total() + self.deferred
-
-
-async def lease(
-    tx: Connection,
-    campaign_id: UUID,
-    shard: int,
-    plan: CampaignPlan,
-    rules: Rules,
-    *,
-    token: UUID,
-    seconds: float,
-    limit: int,
-) -> Lease:
-    """Take up to `limit` due messages of a shard, judging each contact at this last moment.
-
-    Those that may not be sent become `skipped` with their reason, those of contacts in quiet hours wait for their end.
-    The taken ones are ours for `seconds`; after that they count as uncertain.
-    """
-    meter = None
-    if plan.rate_limit_per_second or plan.max_messages:
-        meter = await _meter(tx, campaign_id)
-        if plan.rate_limit_per_second:
-            if meter.slot_in > _AHEAD.total_seconds():
-                # Come back a little before the slot, so that it is not lost to leasing and rendering.
-                return Lease(wait=meter.slot_in - _AHEAD.total_seconds() / 2)
-            limit = max(1, min(limit, int(plan.rate_limit_per_second * _SET_SECONDS)))
-    if rules.capped:
-        # Two campaigns that lease the same contact at the same moment must see each other's messages.
-        await tx.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:account, 0))"), {"account": str(rules.account.id)}
-        )
-    left = None if plan.max_messages is None or meter is None else max(plan.max_messages - meter.leased, 0)
+async def open_shards(tx: Connection, campaign_id: UUID, *, limit: int) -> list[tuple[int, datetime]]:
+    """Shards with messages that are planned or under way, and when the first of them falls due or its lease ends."""
     rows = await tx.execute(
-        text(_lease_statement(rules)),
-        {
-            **rules.parameters,
-            "campaign_id": campaign_id,
-            "shard": shard,
-            "limit": limit,
-            "token": token,
-            "seconds": seconds,
-            "budget_left": left,
-        },
-    )
-    taken = Lease(starts_in=meter.slot_in if meter and plan.rate_limit_per_second else 0.0)
-    for row in rows.mappings():
-        if row["state"] == "sending":
-            contact = {name: row[f"contact_{name}"] for name in CONTACT_COLUMNS}
-            taken.messages.append(Leased(row["id"], row["attempts"], contact))
-        elif row["state"] == "skipped":
-            taken.skipped[row["reason"]] += 1
-        else:
-            taken.deferred += 1
-    if meter and taken.messages:
-        await _spend(tx, campaign_id, plan, taken)
-    await counters.add(
-        tx,
-        rules.account.id,
-        campaign_id,
-        {f"skipped:{reason}": n for reason, n in taken.skipped.items()},
-        now=rules.now,
-        channel=rules.channel,
-    )
-    return taken
-
-
-def _lease_statement(rules: Rules) -> str:
-    contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in CONTACT_COLUMNS)
-    told = ", ".join(f"verdict.contact_{name}" for name in CONTACT_COLUMNS)
-    # MATERIALIZED, for otherwise each mention of `why` and `later` judges the contact once more.
-    return f"""
-        WITH due AS (
-            SELECT id, contact_id, attempts FROM deliveries
-            WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'planned'
-            AND not_before <= CAST(:now AS timestamptz)
-            ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED
-        ), judged AS MATERIALIZED (
-            SELECT due.id AS delivery_id, due.attempts AS tried, {contact}, {rules.reason()} AS why,
-                {rules.quiet_until()} AS later
-            FROM due LEFT JOIN contacts ON contacts.id = due.contact_id {rules.joins()}
-        ), verdict AS (
-            -- Only a message that was never tried costs anything.
-            SELECT *, CASE WHEN why IS NULL AND later IS NULL AND tried = 0
-                AND row_number() OVER (PARTITION BY why IS NULL AND later IS NULL AND tried = 0)
-                    > CAST(:budget_left AS bigint)
-                THEN 'budget' ELSE why END AS reason_now
-            FROM judged
-        )
-        UPDATE deliveries SET
-            state = CASE WHEN reason_now IS NOT NULL THEN 'skipped' WHEN later IS NOT NULL THEN 'planned'
-                ELSE 'sending' END,
-            reason = reason_now,
-            not_before = CASE WHEN reason_now IS NULL AND later IS NOT NULL THEN later ELSE not_before END,
-            finished_at = CASE WHEN reason_now IS NOT NULL THEN CAST(:now AS timestamptz) END,
-            lease = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:token AS uuid) END,
-            lease_until = CASE WHEN reason_now IS NULL AND later IS NULL
-                THEN clock_timestamp() + make_interval(secs => :seconds) END,
-            leased_at = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:now AS timestamptz) END
-        FROM verdict
-        WHERE deliveries.id = verdict.delivery_id
-        RETURNING deliveries.id, deliveries.state, deliveries.reason, deliveries.attempts, {told}
-    """
-
-
-@dataclass(frozen=True)
-class _Meter:
-    slot_in: float  # seconds from now until the next free slot of the rate limit, 0 if it is free already
-    leased: int
-
-
-async def _meter(tx: Connection, campaign_id: UUID) -> _Meter:
-    row = (
-        await tx.execute(
-            text("""
-                SELECT leased, CASE WHEN next_slot_at > clock_timestamp()
-                    THEN extract(epoch FROM next_slot_at - clock_timestamp()) ELSE 0 END::float8 AS slot_in
-                FROM campaign_meters WHERE campaign_id = :campaign_id FOR UPDATE
-            """),
-            {"campaign_id": campaign_id},
-        )
-    ).one()
-    return _Meter(row.slot_in, row.leased)
-
-
-async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: Lease) -> None:
-    rate = plan.rate_limit_per_second
-    await tx.execute(
         text("""
-            UPDATE campaign_meters SET
-                leased = leased + :first_tries,
-                next_slot_at = greatest(next_slot_at, clock_timestamp()) + make_interval(secs => :seconds)
-            WHERE campaign_id = :campaign_id
+            -- Two looks, because each state has an index of its own.
+            SELECT shard, min(due) AS due FROM (
+                SELECT shard, not_before AS due FROM deliveries
+                WHERE campaign_id = :campaign_id AND state = 'planned'
+                UNION ALL
+                SELECT shard, lease_until FROM deliveries WHERE campaign_id = :campaign_id AND state = 'sending'
+            ) AS open GROUP BY shard ORDER BY due LIMIT :limit
         """),
-        {
-            "campaign_id": campaign_id,
-            "first_tries": sum(message.attempts == 0 for message in taken.messages),
-            "seconds": len(taken.messages) / rate if rate else 0.0,
-        },
+        {"campaign_id": campaign_id, "limit": limit},
     )
-
-
-async def next_due(tx: Connection, campaign_id: UUID, shard: int) -> tuple[datetime | None, float | None]:
-    """When is there more to do in a shard?
-
-    Returns:
-        the moment at which the next planned message falls due, and the seconds until the first lease of somebody else
-        ends; None where there is no such message.
-    """
-    row = (
-        await tx.execute(
-            text("""
-                SELECT
-                    (SELECT min(not_before) FROM deliveries
-                     WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'planned') AS due,
-                    (SELECT extract(epoch FROM min(lease_until) - clock_timestamp())::float8 FROM deliveries
-                     WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'sending') AS lease_ends_in
-            """),
-            {"campaign_id": campaign_id, "shard": shard},
-        )
-    ).one()
-    return row.due, row.lease_ends_in
-
-
-async def release(tx: Connection, campaign_id: UUID, shard: int, token: UUID) -> None:
-    """Put back everything of a lease of which surely nothing was sent, such as one whose answer never reached us."""
-    await tx.execute(
-        text("""
-            UPDATE deliveries SET state = 'planned', lease = NULL, lease_until = NULL, leased_at = NULL
-            WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'sending' AND lease = CAST(:token AS uuid)
-        """),
-        {"campaign_id": campaign_id, "shard": shard, "token": token},
-    )
+    return [(row.shard, row.due) for row in rows]
 
 
 # -- recording -------------------------------------------------------------------------------------------------------
@@ -335,7 +147,7 @@ async def record(
                 AS outcome (id, state, reason, reply, delay, attempt)
             WHERE deliveries.id = outcome.id AND deliveries.lease = CAST(:token AS uuid)
             AND deliveries.state = 'sending'
-            RETURNING deliveries.state, deliveries.reason
+            RETURNING deliveries.state, deliveries.reason, deliveries.attempts
         """),
         {
             "now": rules.now,
@@ -348,10 +160,13 @@ async def record(
             "attempts": [int(outcome.attempt) for outcome in outcomes],
         },
     )
-    changed = Counter(_figure(row.state, row.reason) for row in rows)
+    recorded = rows.all()
+    changed = Counter(_figure(row.state, row.reason) for row in recorded)
+    # The meter before the counters, as in the lease: whoever waits for one never holds what the other waits for.
+    await leases.refund(tx, campaign_id, sum(row.state == "planned" and row.attempts == 0 for row in recorded))
+    await _watch_errors(tx, campaign_id, changed, rules)
     await _count(tx, campaign_id, changed, rules)
     await _suppress(tx, outcomes, rules)
-    await _watch_errors(tx, campaign_id, changed, rules)
     return changed
 
 
@@ -373,6 +188,7 @@ async def _suppress(tx: Connection, outcomes: Sequence[Outcome], rules: Rules) -
             INSERT INTO suppressions (account_id, channel, address, reason, detail)
             SELECT :account_id, :channel, lower(dead.address), 'hard_bounce', dead.reply
             FROM unnest(CAST(:addresses AS text[]), CAST(:replies AS text[])) AS dead (address, reply)
+            ORDER BY 3
             ON CONFLICT DO NOTHING
         """),
         {
@@ -417,11 +233,12 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
     rows = await tx.execute(
         text("""
             UPDATE deliveries SET
-                state = CASE WHEN :resend THEN 'planned' ELSE 'uncertain' END,
-                reason = CASE WHEN :resend THEN NULL ELSE 'worker_lost' END,
+                state = CASE WHEN :resend AND attempts + 1 < :most THEN 'planned' ELSE 'uncertain' END,
+                reason = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE 'worker_lost' END,
                 reply = 'The worker ended after it took this message and before it recorded what became of it.',
                 attempts = attempts + 1,
-                finished_at = CASE WHEN :resend THEN NULL ELSE CAST(:now AS timestamptz) END,
+                finished_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE CAST(:now AS timestamptz) END,
+                leased_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE leased_at END,
                 lease = NULL, lease_until = NULL
             WHERE id IN (
                 SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'sending'
@@ -429,7 +246,13 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
             )
             RETURNING state, reason
         """),
-        {"campaign_id": campaign_id, "shard": shard, "resend": resend, "now": rules.now},
+        {
+            "campaign_id": campaign_id,
+            "shard": shard,
+            "resend": resend,
+            "most": MOST_SENDINGS,
+            "now": rules.now,
+        },
     )
     settled = Counter(_figure(row.state, row.reason) for row in rows)
     await _count(tx, campaign_id, settled, rules)
@@ -451,13 +274,3 @@ async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rul
     skipped = Counter({"skipped:cancelled": rows.rowcount})
     await _count(tx, campaign_id, skipped, rules)
     return rows.rowcount
-
-
-async def last_lease_ends_in(tx: Connection, campaign_id: UUID) -> float | None:
-    """Seconds until no lease of the campaign is left; None if there is none."""
-    query = text("""
-        SELECT extract(epoch FROM max(lease_until) - clock_timestamp())::float8 FROM deliveries
-        WHERE campaign_id = :campaign_id AND state = 'sending'
-    """)
-    ends: float | None = (await tx.execute(query, {"campaign_id": campaign_id})).scalar_one()
-    return ends

@@ -79,10 +79,11 @@ class Rules:
         END"""
 
     def _at_cap(self) -> str:
-        # What is on its way counts too: `leased_at` is set when a message is taken and cleared when it is put back.
+        # What is on its way counts too: `leased_at` is set when a message is taken and cleared when it is put back. The
+        # message in question is planned, and so never counts against itself.
         return """(
             SELECT count(*) FROM deliveries AS earlier
-            WHERE earlier.contact_id = contacts.id AND earlier.channel = :channel
+            WHERE earlier.contact_id = contacts.id AND earlier.channel = :channel AND earlier.state <> 'planned'
             AND earlier.leased_at > CAST(:now AS timestamptz) - make_interval(hours => :cap_hours)
         ) >= :cap_messages"""
 

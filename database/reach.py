@@ -51,6 +51,13 @@ async def sample(tx: Connection, audience: Audience, limit: int) -> list[UUID]:
     return [row.id for row in rows]
 
 
+async def zones(tx: Connection, audience: Audience, default: str) -> list[str]:
+    """The time zones that the audience lives in; `default` stands for contacts that name none."""
+    condition, parameters = audiences.condition(audience)
+    query = text(f"SELECT DISTINCT coalesce(timezone, :default) AS zone FROM contacts WHERE {condition} ORDER BY zone")
+    return list((await tx.execute(query, {"default": default, **parameters})).scalars())
+
+
 async def lacking(tx: Connection, audience: Audience, fields: list[str], attributes: list[str]) -> dict[str, int]:
     """How many contacts of the audience have nothing in each of these fields and attributes.
 

@@ -51,6 +51,10 @@ class UncertainReason(StrEnum):
 MOST_ATTEMPTS = 21
 
 
+# With `on_uncertain: resend`: a recipient may get a message this often, and no more.
+MOST_SENDINGS = 3
+
+
 def retry_delay(attempts: int) -> timedelta:
     """How long to wait after this many attempts that the provider put off (1 or more)."""
     return min(timedelta(minutes=4 ** min(attempts - 1, 5)), timedelta(hours=4))

@@ -73,7 +73,7 @@ async def broadcast(account: TestAccount, **changes: Any) -> Broadcast:
     )
     async with account.transaction() as tx:
         campaign = await campaigns.create(tx, account.id, definition)
-        await campaigns.launch(tx, account.id, campaign.id, plan, plan.email.prepared.links, CampaignState.RUNNING)
+        await campaigns.launch(tx, account.id, campaign.id, plan, CampaignState.RUNNING)
     return Broadcast(campaign.id, account)
 
 

@@ -17,12 +17,13 @@ with workflow.unsafe.imports_passed_through():
         Delivered,
         DeliverInput,
         FreezeInput,
+        ShardDue,
         SkipRestInput,
         StateChange,
         Totals,
         WaveOfShards,
     )
-    from workflows.inputs import CampaignInput, CampaignProgressState, Command, Progress, ShardDue
+    from workflows.inputs import CampaignInput, CampaignProgressState, Command, Progress
     from workflows.options import CRUNCHING, PRIORITY_BROADCAST, QUICK, SENDING
 
 STATE = SearchAttributeKey.for_keyword("State")
@@ -54,20 +55,28 @@ class CampaignWorkflow:
         self.input = input
         self.ids = {"account_id": input.account_id, "campaign_id": input.campaign_id}
         self.priority = Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(input.account_id))
-        before = input.progress or CampaignProgressState(totals=Totals(), waves=[], waiting=[])
+        before = input.progress or CampaignProgressState(
+            totals=Totals(), waves=[], waiting=[], state="scheduled" if input.starts_at else "running"
+        )
         self.totals = before.totals
         self.waves = before.waves
         self.waiting = before.waiting
-        self.paused = before.paused
-        self.cancelled = before.cancelled
+        self.state = before.state
         self.reason = before.reason
-        self.state = "scheduled" if input.starts_at else "running"
         self.under_way: dict[int, asyncio.Task[None]] = {}
         self.control = asyncio.Lock()  # one change of state at a time
         self.backoff = timedelta(0)
         self.not_before: datetime | None = None  # the provider could not be reached: no shard starts before
         self.failure: ActivityError | None = None
         self.news = False  # something happened that the main loop should look at
+
+    @property
+    def paused(self) -> bool:
+        return self.state == "paused"
+
+    @property
+    def cancelled(self) -> bool:
+        return self.state == "cancelled"
 
     @workflow.run
     async def run(self, input: CampaignInput) -> Totals:
@@ -108,13 +117,22 @@ class CampaignWorkflow:
         while True:
             self.start_due_shards()
             self.tell()
-            if self.failure and not self.under_way:
-                raise self.failure
-            if not self.under_way and (self.cancelled or not (self.waves or self.waiting)):
-                return
+            if not self.under_way:
+                if self.failure:
+                    raise self.failure
+                if self.cancelled or not (self.waves or self.waiting or await self.look_for_more()):
+                    return
             if workflow.info().get_current_history_length() > self.input.most_events:
                 await self.continue_as_new()
             await self.until(self.time_to_next(), "wait for the next shard to fall due")
+
+    async def look_for_more(self) -> bool:
+        """The ledger has the last word on whether anything is left."""
+        open_shards = await workflow.execute_activity_method(
+            Campaigns.open_shards, CampaignRef(**self.ids), summary="look whether anything is left", **QUICK
+        )
+        self.waiting = open_shards.shards
+        return bool(self.waiting)
 
     def start_due_shards(self) -> None:
         while len(self.under_way) < self.input.window and not (self.paused or self.cancelled or self.failure):
@@ -157,14 +175,16 @@ class CampaignWorkflow:
                 priority=self.priority,
                 **SENDING,
             )
-            await self.take(shard, result)
+            if result.stopped:
+                await self.follow_database()
+            self.take(shard, result)  # no await from here to the end: a shard is either under way or waiting
         except ActivityError as error:  # one that no retry can help
             self.failure = error
         finally:
             del self.under_way[shard]
             self.news = True
 
-    async def take(self, shard: int, result: Delivered) -> None:
+    def take(self, shard: int, result: Delivered) -> None:
         """Take the figures from a shard, and remember what it left."""
         self.totals = self.totals.or_newer(result.totals)
         if result.next_due:
@@ -174,8 +194,6 @@ class CampaignWorkflow:
             self.not_before = workflow.now() + self.backoff
         else:
             self.backoff, self.not_before = timedelta(0), None
-        if result.stopped:
-            await self.follow_database()
 
     async def finish(self, state: str, reason: str = "") -> Totals:
         """Close the books."""
@@ -205,12 +223,13 @@ class CampaignWorkflow:
         """Hand over to a fresh run, with nothing under way."""
         await workflow.wait_condition(lambda: not self.under_way)
         await workflow.wait_condition(workflow.all_handlers_finished)
+        if self.failure:
+            raise self.failure
         progress = CampaignProgressState(
             totals=self.totals,
             waves=self.waves,
             waiting=self.waiting,
-            paused=self.paused,
-            cancelled=self.cancelled,
+            state=self.state,
             reason=self.reason,
         )
         workflow.continue_as_new(self.input.model_copy(update={"progress": progress}))
@@ -226,22 +245,19 @@ class CampaignWorkflow:
     @workflow.update
     async def pause(self, command: Command, /) -> Progress:
         """Answers when the pause holds: at most what is in flight still leaves."""
-        async with self.control:
-            await self.set_state("paused", command.reason)
+        await self.set_state("paused", command.reason)
         return self.progress()
 
     @workflow.update
     async def resume(self, command: Command, /) -> Progress:
         """Answers when the campaign is running again."""
-        async with self.control:
-            await self.set_state("running", command.reason)
+        await self.set_state("running", command.reason)
         return self.progress()
 
     @workflow.update
     async def cancel(self, command: Command, /) -> Progress:
         """Answers when the cancellation holds; what was not sent is skipped after that."""
-        async with self.control:
-            await self.set_state("cancelled", command.reason)
+        await self.set_state("cancelled", command.reason)
         return self.progress()
 
     @pause.validator
@@ -270,13 +286,14 @@ class CampaignWorkflow:
 
     async def set_state(self, state: str, reason: str = "", *, final: bool = False) -> bool:
         """Ask for a state; True if the campaign has it now."""
-        answer = await workflow.execute_activity_method(
-            Campaigns.change_state,
-            StateChange(**self.ids, state=state, reason=reason, final=final),
-            summary=f"set state {state}",
-            **QUICK,
-        )
-        self.accept(answer.state, answer.reason)
+        async with self.control:
+            answer = await workflow.execute_activity_method(
+                Campaigns.change_state,
+                StateChange(**self.ids, state=state, reason=reason, final=final),
+                summary=f"set state {state}",
+                **QUICK,
+            )
+            self.accept(answer.state, answer.reason)
         return answer.state == state
 
     async def follow_database(self) -> None:
@@ -290,8 +307,6 @@ class CampaignWorkflow:
         if state != self.state:
             workflow.upsert_search_attributes([STATE.value_set(state)])
         self.state, self.reason = state, reason
-        self.paused = state == "paused"
-        self.cancelled = state == "cancelled"
         self.news = True
 
     def tell(self) -> None:

@@ -5,14 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from activities.inputs import Totals, WaveOfShards
-
-
-class ShardDue(BaseModel):
-    """A shard with something left to do, and when."""
-
-    shard: int
-    due: datetime
+from activities.inputs import ShardDue, Totals, WaveOfShards
 
 
 class CampaignProgressState(BaseModel):
@@ -21,8 +14,7 @@ class CampaignProgressState(BaseModel):
     totals: Totals
     waves: list[WaveOfShards]  # not begun yet
     waiting: list[ShardDue]  # begun, with more to come
-    paused: bool = False
-    cancelled: bool = False
+    state: str
     reason: str = ""
 
 

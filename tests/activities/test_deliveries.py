@@ -295,18 +295,44 @@ async def test_what_nobody_can_know_is_uncertain_and_held(account: TestAccount) 
     assert len(doubt.asked) == 2
 
 
-async def test_what_nobody_can_know_is_sent_again_if_so_wished(account: TestAccount) -> None:
+async def test_what_nobody_can_know_is_sent_again_if_so_wished_but_not_for_ever(account: TestAccount) -> None:
+    await people(account, 1)
+    doubt = Provider(Uncertain("The connection broke after the final dot."))
+    sent, result = await run(account, doubt, on_uncertain="resend")
+    while result.next_due:
+        assert await sent.ledger() == {"planned": 1}
+        result = await deliver(sent, doubt, now=result.next_due)
+    assert len(doubt.asked) == 3
+    assert await sent.ledger() == {"uncertain:connection_lost": 1}
+
+
+async def test_what_is_sent_again_does_not_count_against_its_own_frequency_cap(account: TestAccount) -> None:
     await people(account, 2)
-    answers = iter([Uncertain("?"), None, None])
-
-    async def first_one_is_lost(_: Message) -> None:
-        if lost := next(answers):
-            raise lost
-
-    provider = Provider(first_one_is_lost)
-    sent, _ = await run(account, provider, on_uncertain="resend")
+    await change_account(account, frequency_caps={"email": FrequencyCap(messages=1, hours=24)})
+    sent = await broadcast(account, on_uncertain="resend")
+    await freeze(sent)
+    await execute(
+        account,
+        "UPDATE deliveries SET state = 'sending', lease = uuidv7(), lease_until = now() - interval '1 second',"
+        " leased_at = :now WHERE campaign_id = :id",
+        id=sent.id,
+        now=NOW,
+    )
+    outbox = Outbox()
+    await deliver(sent, outbox)
+    assert len(outbox.messages) == 2
     assert await sent.ledger() == {"sent": 2}
-    assert len(provider.asked) == 3
+
+
+async def test_what_nobody_was_asked_to_carry_costs_nothing_of_the_budget(account: TestAccount) -> None:
+    await people(account, 10)
+    sent, result = await run(account, Provider(Unavailable("Connection refused")), max_messages=10)
+    for _ in range(3):
+        assert result.next_due is not None
+        result = await deliver(sent, Provider(Unavailable("Connection refused")), now=result.next_due)
+    assert result.next_due is not None
+    await deliver(sent, Outbox(), now=result.next_due)
+    assert await sent.ledger() == {"sent": 10}
 
 
 async def test_a_channel_that_fails_in_an_unforeseen_way_leaves_its_message_uncertain(account: TestAccount) -> None:

@@ -1,17 +1,26 @@
 """Can a marketer draft, check, launch and follow a campaign over HTTP?"""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from temporalio.client import Client
 
+from api.app import create_app
 from channels.sink import Sink
+from database import campaigns
+from database.engine import Database
+from local_stack import EmbeddedTemporal
 from tests.audience import EMAIL, people
 from tests.broadcast import arrived
-from tests.conftest import TestAccount
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
+from workflows import search_attributes
 from workflows.campaigns import campaign_workflow_id
+from workflows.connection import connect
 
 
 def draft(**changes: Any) -> dict[str, Any]:
@@ -47,6 +56,8 @@ async def test_a_campaign_goes_from_draft_to_the_inbox(
     assert stats["skipped_by_reason"] == {"no_consent": 5}
     assert stats["per_channel"]["email"]["sent"] == 30
     assert sum(hour["sent"] for hour in stats["per_hour"]) == 30
+    complete = stats["per_channel"]["email"].keys() - {"planned", "pending"} | {"hour"}
+    assert all(hour.keys() == complete for hour in stats["per_hour"])
     assert len(arrived(sink, account)) == 30
     names = [event["name"] for event in (await api.get(f"/api/campaigns/{campaign}/events")).json()["items"]]
     assert names == ["campaign.completed", "campaign.audience_frozen", "campaign.launched"]
@@ -198,9 +209,12 @@ async def test_a_preview_shows_what_a_contact_would_get_and_why_not(
     assert "The collection" in first["text"]
     assert first["skipped"] is None
     assert "List-Unsubscribe" in first["headers"]
+    assert first["headers"]["Feedback-ID"].startswith(f"{UUID(campaign).hex}:broadcast:")
     assert second["skipped"] == "no_consent"
     assert answer["tests"] == {"colleague@example.com": "sent"}
-    assert any(b"Subject: [Test] Hello Person 1" in content for content in sink.contents)
+    tests = [content for content in sink.contents if b"Subject: [Test] Hello Person 1" in content]
+    assert tests
+    assert not any(b"Feedback-ID" in content for content in tests), "tests are in no figures, Gmail's included"
     stats = (await api.get(f"/api/campaigns/{campaign}/stats")).json()
     assert stats["planned"] == 0
 
@@ -239,6 +253,71 @@ async def test_campaigns_are_listed_filtered_and_paged(api: httpx.AsyncClient) -
     assert len((await api.get("/api/campaigns", params={"channel": "email"})).json()["items"]) == 5
     past = {"created_to": "2020-01-01T00:00:00Z"}
     assert (await api.get("/api/campaigns", params=past)).json()["items"] == []
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00", "9999-12-31T23:59"])
+async def test_schedules_at_the_ends_of_time_are_malformed(api: httpx.AsyncClient, moment: str) -> None:
+    campaign = await created(api)
+    for zone in ("recipient", "Pacific/Kiritimati", "Etc/GMT+12"):
+        schedule = {"send_at": moment, "timezone": zone}
+        for answer in (
+            await api.post("/api/campaigns", json=draft(schedule=schedule)),
+            await api.put(f"/api/campaigns/{campaign}", json=draft(schedule=schedule)),
+            await api.post(f"/api/campaigns/{campaign}/schedule", json=schedule),
+        ):
+            assert (answer.status_code, "1900 to 2200" in answer.json()["detail"]) == (422, True)
+
+
+async def test_a_pause_holds_though_no_worker_answers_and_a_resume_says_so(
+    database: Database, account: TestAccount
+) -> None:
+    await people(account, 5)
+    async with EmbeddedTemporal(durable=False) as deserted:
+        temporal = await connect(deserted.address)
+        await search_attributes.register(temporal)
+        app = create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY, patience_seconds=0.2)
+        async with client_for(app, account.key) as api:
+            campaign = await created(api)
+            assert (await api.post(f"/api/campaigns/{campaign}/launch")).status_code == 202
+            paused = await api.post(f"/api/campaigns/{campaign}/pause")
+            assert (paused.status_code, paused.json()["status"]) == (200, "paused")
+            resumed = await api.post(f"/api/campaigns/{campaign}/resume")
+            assert resumed.status_code == 503
+            assert "No worker" in resumed.json()["detail"]
+            cancelled = await api.post(f"/api/campaigns/{campaign}/cancel")
+            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+
+
+async def test_what_is_shown_is_what_is_sent_however_close_a_change_comes_to_the_launch(
+    api: httpx.AsyncClient, worker: None, account: TestAccount
+) -> None:
+    await people(account, 1)
+    for attempt in range(8):
+        campaign = await created(api)
+        changed = draft(content={"email": {**EMAIL, "subject": f"Changed {attempt}"}})
+        launched, put = await asyncio.gather(
+            api.post(f"/api/campaigns/{campaign}/launch"), api.put(f"/api/campaigns/{campaign}", json=changed)
+        )
+        assert launched.status_code == 202
+        assert put.status_code in (200, 409)
+        shown = (await api.get(f"/api/campaigns/{campaign}")).json()["content"]["email"]["subject"]
+        async with account.transaction() as tx:
+            plan = await campaigns.load_plan(tx, UUID(campaign))
+        assert plan.email.prepared.subject == shown
+
+
+async def test_a_local_time_that_has_passed_for_some_is_refused_and_says_for_whom(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    await people(account, 1, name="early", timezone="Pacific/Kiritimati")
+    await people(account, 1, name="late", timezone="Pacific/Niue")
+    campaign = await created(api)
+    # An hour from now in Niue; there are 25 hours between the two.
+    local = (datetime.now(ZoneInfo("Pacific/Niue")) + timedelta(hours=1)).replace(tzinfo=None, microsecond=0)
+    moment = {"send_at": local.isoformat(), "timezone": "recipient"}
+    refused = await api.post(f"/api/campaigns/{campaign}/schedule", json=moment)
+    assert refused.status_code == 409
+    assert "Pacific/Kiritimati" in refused.json()["detail"]
 
 
 async def test_other_accounts_see_nothing(api: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:

@@ -10,8 +10,8 @@ from temporalio.client import Client
 from activities.campaigns import email_rules
 from activities.inputs import Totals
 from channels.sink import Sink
-from database import campaigns, deliveries
-from database.deliveries import Lease
+from database import campaigns, leases
+from database.leases import Lease
 from tests.activities.test_deliveries import freeze
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
@@ -25,7 +25,7 @@ async def lease(sent: Broadcast, shard: int) -> Lease:
     async with sent.account.transaction() as tx:
         plan = await campaigns.load_plan(tx, sent.id)
         rules = await email_rules(tx, sent.account.id, None, datetime.now(UTC))
-        return await deliveries.lease(tx, sent.id, shard, plan, rules, token=uuid4(), seconds=60, limit=50)
+        return await leases.lease(tx, sent.id, shard, plan, rules, token=uuid4(), seconds=60, limit=50)
 
 
 @pytest.mark.parametrize("rate", [1, 20, 400])

@@ -1,5 +1,6 @@
 """Does a campaign carry out its plan, whatever comes between?"""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
@@ -145,6 +146,37 @@ async def test_a_pause_by_the_database_alone_is_followed(
     await run.signal(CampaignWorkflow.follow)
     progress = await run.execute_update(CampaignWorkflow.resume, Command())
     assert progress.state == "running"
+    assert await run.result() == Totals(planned=60, sent=60)
+
+
+async def test_pauses_and_resumes_in_any_order_leave_nothing_behind(
+    temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 400)
+    sent = await broadcast(account, rate_limit_per_second=200)
+    run = await start(temporal, sent, shard_size=50)
+    for _ in range(6):
+        await sink.next_arrival()
+        commands = [CampaignWorkflow.pause, CampaignWorkflow.resume, CampaignWorkflow.pause, CampaignWorkflow.resume]
+        await asyncio.gather(*(run.execute_update(command, Command()) for command in commands))
+        await run.execute_update(CampaignWorkflow.resume, Command())
+    assert await run.result() == Totals(planned=400, sent=400)
+    assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 400
+    assert await sent.state() == (CampaignState.COMPLETED, "")
+
+
+async def test_the_state_survives_continuing_as_new(
+    temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 60)
+    sent = await broadcast(account, rate_limit_per_second=40)
+    run = await start(temporal, sent, shard_size=1, most_events=20)
+    newest: Run = temporal.get_workflow_handle(run.id)
+    for _ in range(3):
+        await sink.next_arrival()
+        await newest.execute_update(CampaignWorkflow.pause, Command(reason="a look"))
+        assert (await newest.query(CampaignWorkflow.progress)).state == "paused"
+        await newest.execute_update(CampaignWorkflow.resume, Command())
     assert await run.result() == Totals(planned=60, sent=60)
 
 
