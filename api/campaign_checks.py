@@ -17,9 +17,9 @@ from database.eligibility import Rules
 from database.engine import Connection
 from marketing.accounts import Account
 from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan
-from marketing.content import ContentError, EmailContent, prepare
+from marketing.content import EmailContent, merged, parsed
 from marketing.problems import Problem, Severity, problems
-from marketing.variables import Variable
+from marketing.variables import Variable, variables
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -136,12 +136,8 @@ async def _audience_problems(tx: Connection, audience: Audience, content: EmailC
 
 
 def _variables(content: EmailContent | None) -> list[Variable]:
-    if content is None:
-        return []
-    try:
-        return prepare(content).variables
-    except ContentError:
-        return []  # told by `problems` already
+    templates = parsed(content)[0] if content else {}
+    return merged(variables(template) for template in templates.values())
 
 
 def _error(code: str, part: str, message: str) -> Problem:

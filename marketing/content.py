@@ -91,6 +91,18 @@ def read(part: str, source: str) -> BoundTemplate:
     return parse(source, AUTHOR, part)
 
 
+def parsed(content: EmailBody) -> tuple[dict[str, BoundTemplate], list[ContentError]]:
+    """The parts that can be read, by name, and what is wrong with the others."""
+    templates: dict[str, BoundTemplate] = {}
+    errors: list[ContentError] = []
+    for part, source in sources(content).items():
+        try:
+            templates[part] = read(part, source)
+        except ContentError as error:
+            errors.append(error)
+    return templates, errors
+
+
 def prepare(content: EmailBody) -> Prepared:
     """Compile MJML, inline CSS, number links, derive the text part, and find the variables.
 

@@ -1,25 +1,30 @@
 """What is wrong with this content, all at once, before anyone receives it?"""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from html import unescape
 from typing import Any
+from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 from liquid.exceptions import LiquidInterrupt, ResourceLimitError
 from pydantic import BaseModel
 
-from marketing.content import EmailContent, Prepared, prepare, read, sources
+from marketing.content import MOST_MARKUP, EmailBody, EmailContent, Prepared, merged, parsed, prepare, sources
 from marketing.links import LEFT_ALONE
-from marketing.markup import OUTPUT, TAG, ContentError, line_of, liquid_pieces, masked, tokens
-from marketing.rendering import Renderer, RenderError
+from marketing.markup import OUTPUT, TAG, ContentError, Token, line_of, liquid_pieces, masked, tokens
+from marketing.plaintext import text_from
+from marketing.rendering import Rendered, Renderer, RenderError
 from marketing.variables import CONTACT_FIELDS, Variable, variables
 
 # A whole address, or one that starts with Liquid and so may become one.
 ADDRESS = re.compile(rf"https?://[^/\s]|[{OUTPUT}{TAG}]", re.IGNORECASE)
 # Gmail cuts a message there and hides the rest, the way to unsubscribe included.
 GMAIL_CLIPS_AT = 102 * 1024
+# What is known of everybody who gets an e-mail.
+STRANGER = {"id": str(UUID(int=0)), "email": "someone@example.com", "tags": [], "attributes": {}}
+WAY_OUT = "https://unsubscribe.invalid"
 
 
 class Severity(StrEnum):
@@ -44,29 +49,18 @@ def problems(content: EmailContent, attributes: Collection[str] | None = None) -
 
     How many contacts lack a variable that has no fallback, and whose the sender's domain is, others know.
     """
-    found = list(_of_the_envelope(content))
-    unusable = [_unusable(error) for part, source in sources(content).items() for error in _errors(part, source)]
-    if unusable or content.template_id is not None or (content.html is None) == (content.mjml is None):
-        return found + unusable
-    part, source = ("html", content.html) if content.html is not None else ("mjml", content.mjml or "")
-    try:
-        prepared = prepare(content)
-    except ContentError as error:
-        return [*found, _unusable(error)]
-    return [
-        *found,
-        *_of_variables(prepared.variables, attributes),
-        *_of_markup(part, source),
-        *_of_leaving(content),
-        *_of_rendering(prepared),
-    ]
-
-
-def _errors(part: str, source: str) -> Iterator[ContentError]:
-    try:
-        read(part, source)
-    except ContentError as error:
-        yield error
+    templates, errors = parsed(content)
+    written = sources(content)
+    readable = {part: written[part] for part in templates}
+    bodies = [part for part in ("html", "mjml") if part in written]
+    found = [*_of_the_envelope(content), *map(_unusable, errors)]
+    found += _of_variables(merged(variables(template) for template in templates.values()), attributes)
+    for part in bodies:
+        if part in readable and written[part].count("<") <= MOST_MARKUP:
+            found += _of_markup(part, written[part])
+    if len(bodies) == 1 and content.template_id is None:  # else nobody knows what would be sent
+        found += _of_the_message(written, readable)
+    return found
 
 
 def _unusable(error: ContentError) -> Problem:
@@ -122,30 +116,67 @@ def _of_markup(part: str, source: str) -> Iterator[Problem]:
             yield _warning("image_without_alt", message, part=part, line=line_of(source, tag.start))
 
 
-def _of_leaving(content: EmailContent) -> Iterator[Problem]:
-    advice = 'Put <a href="{{ unsubscribe_url }}">Unsubscribe</a> where readers find it.'
-    for part, source in sources(content).items():
-        if part not in ("html", "mjml", "text"):
-            continue
-        if all(variable.path != "unsubscribe_url" for variable in variables(read(part, source))):
-            severity = Severity.WARNING if part == "text" else Severity.ERROR
-            yield Problem(
-                code="no_unsubscribe_link", message=f"There is no way out. {advice}", severity=severity, part=part
+def _of_the_message(written: Mapping[str, str], readable: Mapping[str, str]) -> Iterator[Problem]:
+    rendered = None
+    if "html" in readable or "mjml" in readable:
+        try:
+            prepared = prepare(EmailBody(**readable))
+            yield from _of_size(prepared)
+            rendered = Renderer(prepared).render(
+                STRANGER,
+                account={},
+                links=lambda _, url: url,
+                unsubscribe_url=WAY_OUT,
+                preferences_url="#",
+                open_pixel_url=None,
             )
+        except ContentError as error:
+            yield _unusable(error)
+        except RenderError as error:
+            yield _of_rendering(error)
+    for part, source in written.items():
+        if part in ("html", "mjml", "text"):
+            yield from _of_leaving(part, source, rendered if part in readable else None)
 
 
-def _of_rendering(prepared: Prepared) -> Iterator[Problem]:
+def _of_size(prepared: Prepared) -> Iterator[Problem]:
     size = len(prepared.html.encode())
     if size > GMAIL_CLIPS_AT:
         message = f"The HTML has {size // 1024} KB. Gmail cuts at {GMAIL_CLIPS_AT // 1024} KB and hides the rest."
         yield _warning("too_large", message, part="html")
-    try:
-        Renderer(prepared).render(
-            {}, account={}, links=lambda _, url: url, unsubscribe_url="#", preferences_url="#", open_pixel_url=None
+
+
+def _of_rendering(error: RenderError) -> Problem:
+    # Too much work, or a `break` outside of any loop: not for want of data.
+    always = isinstance(error.__cause__, (ResourceLimitError, LiquidInterrupt))
+    severity = Severity.ERROR if always else Severity.WARNING
+    message = f"Rendering fails for a contact of whom only the address is known: {error}."
+    return Problem(code="rendering_fails", message=message, severity=severity)
+
+
+def _of_leaving(part: str, source: str, rendered: Rendered | None) -> Iterator[Problem]:
+    line = None
+    if "unsubscribe_url" not in source:
+        message = "There is no way out."
+    elif rendered and not (WAY_OUT in rendered.text if part == "text" else _shows_the_way_out(rendered.html)):
+        line = line_of(source, source.index("unsubscribe_url"))
+        message = (
+            "A contact of whom only the address is known sees no link to unsubscribe_url: it is no link, or stands "
+            "under a condition, in a comment or in what is hidden."
         )
-    except RenderError as error:
-        # Too much work, or a `break` outside of any loop: not for want of data.
-        always = isinstance(error.__cause__, (ResourceLimitError, LiquidInterrupt))
-        severity = Severity.ERROR if always else Severity.WARNING
-        message = f"Rendering fails for a contact of whom nothing is known: {error}."
-        yield Problem(code="rendering_fails", message=message, severity=severity)
+    else:
+        return
+    severity = Severity.WARNING if part == "text" else Severity.ERROR
+    advice = 'Put <a href="{{ unsubscribe_url }}">Unsubscribe</a> where all readers find it.'
+    yield Problem(code="no_unsubscribe_link", message=f"{message} {advice}", severity=severity, part=part, line=line)
+
+
+def _shows_the_way_out(html: str) -> bool:
+    addresses: list[str] = []
+
+    def see(link: Token) -> None:
+        if href := link.attributes.get("href"):
+            addresses.append(unescape(href.value).strip())
+
+    text_from(html.replace("{", " "), see)  # it asks for the links that a reader sees; none of it is Liquid any more
+    return any(re.split("[?#]", address)[0] == WAY_OUT for address in addresses)

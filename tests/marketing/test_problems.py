@@ -46,7 +46,7 @@ def test_good_content_has_no_problems() -> None:
         ({"html": LEAVE + "{{ 1 | divided_by: contact.plan }}"}, "rendering_fails", "warning"),
         ({"html": LEAVE + "{% break %}"}, "rendering_fails", "error"),
         ({"html": LEAVE + "{% if %}"}, "unusable_content", "error"),
-        ({"html": None, "mjml": "<mjml>"}, "unusable_content", "error"),
+        ({"html": None, "mjml": f"<mjml>{LEAVE}"}, "unusable_content", "error"),
     ],
 )
 def test_each_problem_is_told(given: dict[str, Any], code: str, severity: str) -> None:
@@ -68,7 +68,86 @@ def test_all_is_told_at_once_with_the_place() -> None:
         ("unusable_content", "subject", 1),
         ("unusable_content", "html", 2),
         ("unusable_content", "text", 3),
+        ("no_unsubscribe_link", "html", None),
+        ("no_unsubscribe_link", "text", None),
     ]
+
+
+def test_a_part_that_can_not_be_read_hides_nothing_in_the_others() -> None:
+    html = '<a href="foo">x</a>{{ nope }}{{ 1 | divided_by: contact.plan }}'
+    told = codes(html, ["plan"], subject="{{ contact.first_name | shout }}")
+    assert told == [
+        ("unusable_content", "error"),
+        ("unknown_variable", "error"),
+        ("invalid_link", "error"),
+        ("rendering_fails", "warning"),
+        ("no_unsubscribe_link", "error"),
+    ]
+    told = codes(LEAVE, text="{{ x", preheader="{{ nope }}")
+    assert told == [("unusable_content", "error"), ("unknown_variable", "error"), ("no_unsubscribe_link", "warning")]
+    told = codes(None, mjml='<mjml><mj-body><mj-text><a href="foo">x</a>', subject="")
+    assert told == [
+        ("no_subject", "error"),
+        ("invalid_link", "error"),
+        ("unusable_content", "error"),
+        ("no_unsubscribe_link", "error"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f"<!-- {LEAVE} -->",
+        f"<!--[if mso]>{LEAVE}<![endif]-->",
+        f'<div style="display: none">{LEAVE}</div>',
+        f"<style>.gone {{display:none}}</style><p class=gone>{LEAVE}</p>",
+        f"<script>{LEAVE}</script>",
+        "<p>{{ unsubscribe_url }}</p>",
+        "{% assign way = unsubscribe_url %}",
+        '<a href="https://example.com/{{ unsubscribe_url }}">x</a>',
+        '<a title="{{ unsubscribe_url }}">x</a>',
+        f"{{% comment %}}{LEAVE}{{% endcomment %}}",
+        f'{{% if contact.country == "FR" %}}{LEAVE}{{% endif %}}',
+        f"{{% for item in contact.items %}}{LEAVE}{{% endfor %}}",
+        '<a href="{{ preferences_url }}">Choose what you get</a><!-- unsubscribe_url -->',
+    ],
+)
+def test_what_not_everybody_sees_is_no_way_out(html: str) -> None:
+    (problem,) = problems(EmailContent(subject="x", html=f"<p>Hi</p>\n{html}", from_email="a@example.com"), ["items"])
+    assert (problem.code, problem.severity, problem.part, problem.line) == ("no_unsubscribe_link", "error", "html", 2)
+    assert "sees no link" in problem.message
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f'{{% if contact.country == "FR" %}}<b>Merci</b>{LEAVE}{{% else %}}{LEAVE}{{% endif %}}',
+        f"{{% unless contact.country %}}{LEAVE}{{% endunless %}}",
+        f"{{% if contact.email %}}{LEAVE}{{% endif %}}",
+        f"{{% if contact.tags.size < 5 %}}{LEAVE}{{% endif %}}",
+        '{% assign way = unsubscribe_url %}<a href="{{ way }}">x</a>',
+        '<a data-track="off" href=" {{- unsubscribe_url -}} ">x</a>',
+        "<a href={{unsubscribe_url}}?lang=fr#top>x</a>",
+        '<map name="m"><area href="{{ unsubscribe_url }}"></map>',
+        f"<!--[if !mso]><!-->{LEAVE}<!--<![endif]-->",
+        f"{{% raw %}}{{{{ {{% endraw %}}{LEAVE}",
+    ],
+)
+def test_these_ways_out_are_fine(html: str) -> None:
+    assert codes(html) == []
+
+
+def test_the_way_out_of_mjml_is_found() -> None:
+    button = '<mj-button href="{{ unsubscribe_url }}">Unsubscribe</mj-button>'
+    page = "<mjml><mj-body><mj-section><mj-column>{}</mj-column></mj-section></mj-body></mjml>"
+    assert codes(None, mjml=page.format(button)) == []
+    told = codes(None, mjml=page.format(f"{{% if contact.country %}}{button}{{% endif %}}"))
+    assert told == [("no_unsubscribe_link", "error")]
+
+
+def test_a_text_part_of_the_authors_own_is_looked_at_too() -> None:
+    told = codes(LEAVE, text="{% if contact.country %}{{ unsubscribe_url }}{% endif %}")
+    assert told == [("no_unsubscribe_link", "warning")]
 
 
 def test_a_likely_slip_gets_a_hint() -> None:
