@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,10 @@ def import_contacts(
     ] = None,
     consent: Annotated[str, typer.Option(help="How they agreed; needed with --subscribe.")] = "",
     default_region: Annotated[str, typer.Option(help="The country of national phone numbers, such as FR.")] = "",
-    rejects: Annotated[Path | None, typer.Option(help="Where to write the rows that were not taken, as CSV.")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, writable=True, help="Where to write the rows that were not taken, as CSV."),
+    ] = None,
     url: Annotated[str, typer.Option(help="Where the API is. [default: CARILLON_PUBLIC_URL]")] = "",
 ) -> None:
     """Import contacts from a CSV file over the API, with the key in CARILLON_API_KEY."""
@@ -153,22 +157,40 @@ def import_contacts(
     key = _revealed(settings().api_key)
     if not key:
         sys.exit("carillon: set CARILLON_API_KEY to an API key with the role editor or owner")
+    if rejects and not os.access(rejects.parent, os.W_OK):
+        sys.exit(f"carillon: {rejects.parent} is no folder that the rejected rows can be written to")
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url or settings().public_url, headers=headers, timeout=60) as client:
         try:
             done = _import_file(client, file, query)
-            if rejects and done["counts"]["rejected"]:
-                rejects.write_bytes(client.get(f"/api/contacts/import/{done['id']}/rejects").content)
+            counts: dict[str, int] = done["counts"]
+            print(", ".join(f"{number:,} {name}" for name, number in counts.items() if number or name == "rows"))
+            if counts["rejected"]:
+                path = f"/api/contacts/import/{done['id']}/rejects"
+                if rejects:
+                    rejects.write_bytes(client.get(path).raise_for_status().content)
+                print(f"The rejected rows, each with its reason: {rejects or str(client.base_url).rstrip('/') + path}")
         except httpx.HTTPStatusError as error:
-            sys.exit(f"carillon: {error.response.json().get('detail', error)}")
+            sys.exit(f"carillon: {_reason(error.response)}")
         except httpx.TransportError as error:
             sys.exit(f"carillon: the API at {client.base_url} does not answer: {error}")
+        except _NOT_OURS:
+            sys.exit(f"carillon: what answers at {client.base_url} is not the API of Carillon")
+        except OSError as error:
+            sys.exit(f"carillon: {error}")
     if done["status"] == "failed":
         sys.exit(f"carillon: {done['problem']}")
-    print(", ".join(f"{number:,} {name}" for name, number in done["counts"].items() if number or name == "rows"))
-    if done["counts"]["rejected"]:
-        where = rejects or f"{client.base_url}/api/contacts/import/{done['id']}/rejects"
-        print(f"The rejected rows, each with its reason: {where}")
+
+
+_NOT_OURS = (ValueError, LookupError, TypeError)  # no JSON, or without what we tell in it
+
+
+def _reason(answer: "httpx.Response") -> str:
+    """Why the API said no; if somebody else did, such as a proxy, who and what."""
+    try:
+        return str(answer.json()["detail"])
+    except _NOT_OURS:
+        return f"{answer.url.copy_with(query=None)} answers {answer.status_code} {answer.reason_phrase}".rstrip()
 
 
 def _import_file(client: "httpx.Client", file: Path, query: dict[str, Any]) -> dict[str, Any]:

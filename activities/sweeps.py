@@ -1,4 +1,4 @@
-"""Which campaigns were launched, but nobody is at work on them?"""
+"""Which campaigns and imports were begun, but nobody is at work on them?"""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,11 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.inputs import Unattended, UnattendedCampaign
-from database import campaigns
+from activities.inputs import ImportRef, Unattended, UnattendedCampaign
+from database import campaigns, imports
 from database.engine import Database
 from marketing.campaigns import CampaignState
+from marketing.imports import ImportState
 
 
 @dataclass
@@ -19,22 +20,33 @@ class Sweeps:
 
     @activity.defn
     async def find_unattended(self) -> Unattended:
-        """Campaigns whose launch was written down but whose workflow was never started, because something crashed
-        between the two; and those whose workflow has not heard yet that they were cancelled."""
+        """Campaigns and imports that were written down but whose workflow was never started, because something crashed
+        between the two; campaigns whose workflow has not heard yet that they were cancelled; uploads that broke off."""
         found = Unattended()
         for campaign in await campaigns.open_campaigns(self.database):
             activity.heartbeat()
-            handle = self.temporal.get_workflow_handle(f"campaign-{campaign.campaign_id}")
-            try:
-                alive = (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
+            status = await self._status(f"campaign-{campaign.campaign_id}")
+            if status is None:
                 found.never_started.append(await self._start_of(campaign))
-                continue
-            if alive and campaign.state == CampaignState.CANCELLED:
+            elif status is WorkflowExecutionStatus.RUNNING and campaign.state == CampaignState.CANCELLED:
                 found.not_told.append(campaign.campaign_id)
+        for each in await imports.open_imports(self.database):
+            activity.heartbeat()
+            ref = ImportRef(account_id=each.account_id, import_id=each.import_id)
+            if each.state is ImportState.RECEIVING:
+                found.broken_off.append(ref)
+            elif await self._status(f"import-{each.import_id}") is not WorkflowExecutionStatus.RUNNING:
+                found.waiting.append(ref)
         return found
+
+    async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        """How the workflow stands; None if there never was one."""
+        try:
+            return (await self.temporal.get_workflow_handle(workflow_id).describe()).status
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return None
 
     async def _start_of(self, campaign: campaigns.OpenCampaign) -> UnattendedCampaign:
         async with self.database.transaction(campaign.account_id) as tx:

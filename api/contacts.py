@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 
 from api.auth import Editor, Viewer
 from api.errors import Conflict, NotFound
@@ -12,6 +11,7 @@ from api.paging import Cursor, Limit, Page, page_of
 from database import contacts
 from database.contacts import Filters, Nameless, Taken
 from marketing.contacts import Contact, ContactChanges, NewContact, Printable
+from marketing.moments import Moment
 
 router = APIRouter(prefix="/api/contacts", tags=["contacts"])
 
@@ -40,8 +40,8 @@ async def list_contacts(
     search: Annotated[
         Printable | None, Query(description="What the e-mail address, first or last name begins with.")
     ] = None,
-    created_from: AwareDatetime | None = None,
-    created_until: Annotated[AwareDatetime | None, Query(description="Before this moment.")] = None,
+    created_from: Moment | None = None,
+    created_until: Annotated[Moment | None, Query(description="Before this moment.")] = None,
 ) -> Page[Contact]:
     """Contacts, newest first."""
     filters = Filters(tag, search, created_from, created_until)

@@ -1,5 +1,6 @@
 """How do we say no? RFC 9457 problem details: a status, what is wrong, and the next step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -67,6 +68,10 @@ class TooLarge(Problem):
     status, title = 413, "Too large"
 
 
+class UnsupportedMedia(Problem):
+    status, title = 415, "Not a kind that is taken"
+
+
 class Malformed(Problem):
     status, title = 422, "Malformed"
 
@@ -79,15 +84,14 @@ class Unavailable(Problem):
     status, title = 503, "Not available right now"
 
 
-_KINDS: list[type[Problem]] = [Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Malformed, TooMany, Unavailable]
-# What any route under /api may answer, for the OpenAPI document.
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    kind.status: {
-        "description": kind.title,
-        "content": {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}},
-    }
-    for kind in _KINDS
-}
+def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer, for the OpenAPI document."""
+    content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
+    return {kind.status: {"description": kind.title, "content": content} for kind in kinds}
+
+
+# What any route under /api may answer.
+PROBLEMS = documented(Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Malformed, TooMany, Unavailable)
 
 
 def install(app: FastAPI) -> None:
@@ -99,7 +103,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        wrong = [{"path": ".".join(map(str, each["loc"])), "message": each["msg"]} for each in error.errors()]
+        wrong = [{"path": ".".join(map(str, each["loc"])), "message": message_of(each)} for each in error.errors()]
         return Malformed(_sentence(wrong), errors=wrong).response()
 
     @app.exception_handler(HTTPException)
@@ -114,6 +118,11 @@ def install(app: FastAPI) -> None:
         return Problem("Something went wrong on our side. It was logged; try again.").response()
 
 
+def message_of(error: Mapping[str, Any]) -> str:
+    """What Pydantic tells of an error, in the words of whoever raised it."""
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
 def _sentence(wrong: list[dict[str, str]]) -> str:
-    first = f"{wrong[0]['path']}: {wrong[0]['message']}."
+    first = f"{wrong[0]['path']}: {wrong[0]['message'].rstrip('.')}."
     return first if len(wrong) == 1 else f"{first} And {len(wrong) - 1} more, see `errors`."

@@ -12,31 +12,31 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from temporalio.client import Client
-from temporalio.common import (
-    Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-)
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
 from activities.inputs import ImportRef
 from api.auth import Caller, Editor, Viewer
-from api.errors import Conflict, Malformed, NotFound, TooLarge
+from api.errors import Conflict, Malformed, NotFound, TooLarge, UnsupportedMedia, documented, message_of
 from api.paging import Cursor, Limit, Page, page_of
 from database import imports
-from database.imports import BLOCK
+from database.imports import BLOCK, GivenUp
 from marketing.contact_files import Utf8Stream, in_blocks
 from marketing.import_columns import ImportPlan
 from marketing.import_rows import guarded
 from marketing.imports import Import, ImportOptions, ImportState
-from workflows.imports import ContactImportWorkflow, import_workflow_id
-from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST
+from workflows.imports import ContactImportWorkflow, start_options
+from workflows.options import ORCHESTRATION, STARTING
 
 router = APIRouter(prefix="/api/contacts/import", tags=["contacts"])
 
 LARGEST_FILE = 8 << 30
+FORM = "multipart/form-data"
+# What CSV files are sent as; browsers on Windows know them by the program that opens them.
+PLAIN = (
+    *("text/csv", "text/plain", "text/tab-separated-values"),
+    *("application/csv", "application/vnd.ms-excel", "application/octet-stream"),
+)
 REJECTS_AT_ONCE = 500
 
 _EXAMPLE = "Email Address,First Name,OPTIN_TIME,Plan\nzoe@example.com,Zoë,2026-11-02 09:30:00,gold\n"
@@ -44,8 +44,8 @@ _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "text/csv": {"schema": {"type": "string"}, "example": _EXAMPLE},
-            "multipart/form-data": {
+            **{kind: {"schema": {"type": "string"}, "example": _EXAMPLE} for kind in PLAIN},
+            FORM: {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
@@ -64,7 +64,7 @@ class AcceptedImport(BaseModel):
     id: UUID
 
 
-@router.post("", status_code=202, openapi_extra=_BODY)
+@router.post("", status_code=202, openapi_extra=_BODY, responses=documented(UnsupportedMedia))
 async def import_contacts(
     request: Request,
     caller: Editor,
@@ -83,7 +83,10 @@ async def import_contacts(
     default_region: Annotated[str | None, Query(description="The country of national phone numbers.")] = None,
     filename: str = "",
 ) -> AcceptedImport:
-    """Import a CSV file: the exports of Mailchimp, HubSpot, Shopify and Klaviyo as they are, others with `map`."""
+    """Import a CSV file: the exports of Mailchimp, HubSpot, Shopify and Klaviyo as they are, others with `map`.
+
+    Send the file itself as `text/csv` (or as one of the other content types below), or a form with the file in it.
+    """
     upload = await _multipart(request)
     options = _options(columns, tag, subscribe, consent, default_region, filename or (upload and upload.filename) or "")
     async with caller.transaction() as tx:
@@ -94,6 +97,8 @@ async def import_contacts(
         async with caller.transaction() as tx:
             await imports.forget(tx, import_id)
         raise
+    except GivenUp:
+        raise Conflict("The upload stood still for so long that it was given up. Send the file again.") from None
     await _ensure_running(request.app.state.temporal, caller.account_id, import_id)
     return AcceptedImport(id=import_id)
 
@@ -122,11 +127,12 @@ async def read_import(request: Request, import_id: UUID, caller: Viewer) -> Impo
 async def read_rejects(import_id: UUID, caller: Viewer) -> StreamingResponse:
     """The rows that were not taken as CSV, each with its line and the reason: correct them and import this file."""
     async with caller.transaction() as tx:
-        if await imports.find(tx, import_id) is None:
+        found = await imports.find(tx, import_id)
+        if found is None:
             raise _missing()
         plan = (await imports.load(tx, import_id)).plan
-    if plan is None:
-        raise Conflict("This file has not been looked at yet. Try again in a moment.")
+    if plan is None:  # and so no row was read
+        raise Conflict(found.problem or "This file has not been looked at yet. Try again in a moment.")
     headers = {"Content-Disposition": f'attachment; filename="rejects-{import_id}.csv"'}
     return StreamingResponse(_rejects(caller, import_id, plan), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -152,13 +158,20 @@ def _options(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise Malformed(f"{'.'.join(map(str, first['loc'])) or 'query'}: {first['msg']}.") from None
+        option = first["loc"][0] if first["loc"] else "query"
+        raise Malformed(f"{_ASKED_AS.get(option, option)}: {message_of(first)}.") from None
+
+
+_ASKED_AS: dict[int | str, str] = {"columns": "map", "tags": "tag"}
 
 
 async def _multipart(request: Request) -> UploadFile | None:
     """The file of a form, which waits on disk; None if the body is the file itself."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    kind = (request.headers.get("content-type") or PLAIN[-1]).partition(";")[0].strip().lower()
+    if kind in PLAIN:
         return None
+    if kind != FORM:
+        raise UnsupportedMedia(f"{kind} can't be imported. Send a CSV file as text/csv, or in a form.")
     form = await request.form(max_files=1, max_fields=10)
     upload = next((part for part in form.values() if isinstance(part, UploadFile)), None)
     if upload is None:
@@ -187,19 +200,16 @@ async def _receive(caller: Caller, import_id: UUID, pieces: AsyncIterator[bytes]
 
 
 async def _ensure_running(temporal: Client, account_id: UUID, import_id: UUID) -> None:
-    """Start the import's workflow, unless it runs. If Temporal does not answer, the next look at the import does it."""
-    attributes = {"AccountId": str(account_id), "Kind": "import"}
-    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in attributes.items()]
+    """Start the import's workflow, unless it runs. If Temporal does not answer, the sweep does it, or the next look."""
+    ref = ImportRef(account_id=account_id, import_id=import_id)
     try:
         await temporal.start_workflow(
             ContactImportWorkflow.run,
-            ImportRef(account_id=account_id, import_id=import_id),
-            id=import_workflow_id(import_id),
+            ref,
             task_queue=ORCHESTRATION,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=TypedSearchAttributes(pairs),
-            priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(account_id)),
-            static_summary="contact import",
+            rpc_timeout=STARTING,
+            **start_options(ref),
         )
     except RPCError:
         return

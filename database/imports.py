@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import delete, func, insert, select, text, update
 
-from database.engine import Connection
+from database.engine import Connection, Database
 from database.schema import import_blocks, import_people, import_rejects, imports
 from marketing.contact_files import Position
 from marketing.import_columns import ImportPlan
@@ -30,27 +30,53 @@ class Job:
     counts: ImportCounts
 
 
+class GivenUp(Exception):
+    """The file had not grown for so long that the import was closed."""
+
+
 async def create(tx: Connection, account_id: UUID, options: ImportOptions) -> UUID:
-    """A new import, whose file is to follow; what is left of uploads that broke off a day ago is cleared away."""
-    abandoned = imports.c.created_at < func.now() - text("interval '1 day'")
-    await tx.execute(delete(imports).where(imports.c.state == ImportState.RECEIVING, abandoned))
+    """A new import, whose file is to follow."""
     values = {"account_id": account_id, "options": options.model_dump(mode="json")}
     created: UUID = (await tx.execute(insert(imports).values(values).returning(imports.c.id))).scalar_one()
     return created
 
 
 async def add_block(tx: Connection, account_id: UUID, import_id: UUID, number: int, data: bytes) -> None:
-    """Keep `BLOCK` bytes of the file, or fewer at its end."""
+    """Keep `BLOCK` bytes of the file, or fewer at its end; GivenUp, if it is too late."""
+    await _receive(tx, import_id, grown_at=func.now())
     await tx.execute(insert(import_blocks).values(account_id=account_id, import_id=import_id, number=number, data=data))
 
 
 async def mark_received(tx: Connection, import_id: UUID, size: int) -> None:
-    await tx.execute(update(imports).where(imports.c.id == import_id).values(state=ImportState.WAITING, size=size))
+    """The file is complete; GivenUp, if it is too late."""
+    await _receive(tx, import_id, state=ImportState.WAITING, size=size)
+
+
+async def _receive(tx: Connection, import_id: UUID, **values: Any) -> None:
+    receiving = update(imports).where(imports.c.id == import_id, imports.c.state == ImportState.RECEIVING)
+    if not (await tx.execute(receiving.values(**values))).rowcount:
+        raise GivenUp
 
 
 async def forget(tx: Connection, import_id: UUID) -> None:
     """As if the import had never been: its upload was broken off."""
     await tx.execute(delete(imports).where(imports.c.id == import_id))
+
+
+@dataclass(frozen=True)
+class OpenImport:
+    """An import that waits for its workflow, or whose upload (`receiving`) has broken off."""
+
+    account_id: UUID
+    import_id: UUID
+    state: ImportState
+
+
+async def open_imports(database: Database) -> list[OpenImport]:
+    """Imports of all accounts that the sweep looks after."""
+    async with database.transaction(None) as tx:
+        rows = await tx.execute(text("SELECT account_id, import_id, state FROM open_imports()"))
+        return [OpenImport(row.account_id, row.import_id, ImportState(row.state)) for row in rows]
 
 
 async def window(tx: Connection, import_id: UUID, offset: int, length: int) -> bytes:

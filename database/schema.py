@@ -190,6 +190,7 @@ imports = Table(
     Column("merged_line", BigInteger, nullable=False, server_default=text("0")),  # its people up to here are merged
     _json("counts"),
     _created(),
+    Column("grown_at", Moment, nullable=False, server_default=NOW),  # when the last block of the file came
     Column("finished_at", Moment),
     Index(None, "account_id", "id"),
 )

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from marketing.accounts import Timezone
 from marketing.content import EmailContent, Prepared
+from marketing.moments import kept_moment
 
 
 class CampaignState(StrEnum):
@@ -113,6 +114,7 @@ _EARLIEST = timedelta(hours=14)
 def _local(moment: datetime) -> datetime:
     if moment.tzinfo is not None:
         raise ValueError("give the local time without an offset, such as '2026-11-27T09:00', and its 'timezone'")
+    kept_moment(moment)  # with years to spare, for it strikes up to 14 hours earlier and later elsewhere
     return moment
 
 

@@ -21,7 +21,6 @@ from babel.core import get_global
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -32,6 +31,7 @@ from pydantic import (
 )
 
 from marketing.accounts import ChannelName
+from marketing.moments import Moment
 
 Attributes = dict[str, JsonValue]
 SubscriptionStatus = Literal["subscribed", "unsubscribed", "pending"]
@@ -231,7 +231,7 @@ class Consent(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    at: AwareDatetime | None = None
+    at: Moment | None = None
     how: Printable = Field("", max_length=500, description="Such as `form`, `import`, `one-click`.")
     where: Printable = Field("", max_length=500, description="The page, or the address it came from.")
     proof: Annotated[Attributes, AfterValidator(checked_attributes)] = {}

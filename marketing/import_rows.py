@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
@@ -21,6 +21,7 @@ from marketing.contacts import (
 )
 from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim, ImportPlan, claim_of
 from marketing.imports import ImportOptions
+from marketing.moments import kept_moment
 
 
 class Person:
@@ -230,7 +231,10 @@ def _moment(text: str) -> str | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    try:
+        return kept_moment(moment).isoformat()
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no moment that we can keep: {error}") from None
 
 
 _READERS: dict[str, Read] = {

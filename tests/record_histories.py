@@ -23,6 +23,7 @@ from marketing.tracking import RecipientLinks, Tokens
 from tests.audience import people
 from tests.broadcast import broadcast
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, new_account
+from tests.uploads import broken_upload, upload
 from worker import working
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
@@ -83,6 +84,8 @@ async def sample(temporal: Client, account: TestAccount, _: Sink) -> Handle:
 
 async def swept(temporal: Client, account: TestAccount, _: Sink) -> Handle:
     await broadcast(account)  # launched on record, and without a workflow
+    await upload(account, b"Email\nzoe@example.com\n")  # so is this import
+    await broken_upload(account)
     return await start(temporal, SweepWorkflow.run, None, "swept")
 
 

@@ -1,18 +1,39 @@
 """An import from the stored file to the last contact."""
 
+from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
+from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportFailure, ImportProgress, ImportRef
-    from workflows.options import IMPORTING, QUICK
+    from workflows.options import IMPORTING, PRIORITY_BROADCAST, QUICK
 
 
 def import_workflow_id(import_id: UUID) -> str:
     return f"import-{import_id}"
+
+
+class StartOptions(TypedDict):
+    id: str
+    search_attributes: TypedSearchAttributes
+    priority: Priority
+    static_summary: str
+
+
+def start_options(ref: ImportRef) -> StartOptions:
+    """How an import is started, by the API or by the sweep."""
+    attributes = {"AccountId": str(ref.account_id), "Kind": "import"}
+    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in attributes.items()]
+    return {
+        "id": import_workflow_id(ref.import_id),
+        "search_attributes": TypedSearchAttributes(pairs),
+        "priority": Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(ref.account_id)),
+        "static_summary": "contact import",
+    }
 
 
 @workflow.defn

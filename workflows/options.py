@@ -22,6 +22,9 @@ class ActivityOptions(TypedDict, total=False):
     retry_policy: RetryPolicy
 
 
+# How long a request waits for Temporal to take a new run; what it does not take in time, the sweep starts.
+STARTING = timedelta(seconds=5)
+
 # What no retry can help: a plan that this version can't read, a template that does not compile.
 _HOPELESS = ["ValidationError", "ContentError"]
 

@@ -1,4 +1,4 @@
-"""Once a minute: is every launched campaign in somebody's hands?"""
+"""Once a minute: is every launched campaign and every import in somebody's hands?"""
 
 from datetime import timedelta
 
@@ -16,22 +16,26 @@ from temporalio.client import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.imports import Imports
+    from activities.inputs import ImportFailure
     from activities.sweeps import Sweeps
     from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
+    from workflows.imports import ContactImportWorkflow, start_options
     from workflows.inputs import CampaignInput
-    from workflows.options import CRUNCHING, ORCHESTRATION
+    from workflows.options import CRUNCHING, ORCHESTRATION, QUICK
 
 SCHEDULE_ID = "sweep"
 
 
 @workflow.defn
 class SweepWorkflow:
-    """Starts the campaigns whose launch was interrupted between the database and Temporal."""
+    """Starts the campaigns and imports that were interrupted between the database and Temporal, and closes the imports
+    whose upload broke off."""
 
     @workflow.run
     async def run(self) -> int:
         found = await workflow.execute_activity_method(
-            Sweeps.find_unattended, summary="find unattended campaigns", **CRUNCHING
+            Sweeps.find_unattended, summary="find what is unattended", **CRUNCHING
         )
         for campaign in found.never_started:
             input = CampaignInput(**campaign.model_dump())
@@ -51,7 +55,22 @@ class SweepWorkflow:
                 CampaignWorkflow.run, campaign_workflow_id(campaign_id)
             )
             await unaware.signal(CampaignWorkflow.follow)
-        return len(found.never_started) + len(found.not_told)
+        for waiting in found.waiting:
+            try:
+                await workflow.start_child_workflow(
+                    ContactImportWorkflow.run,
+                    waiting,
+                    parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                    **start_options(waiting),
+                )
+            except WorkflowAlreadyStartedError:
+                continue  # the upload got there in the meantime
+        for upload in found.broken_off:
+            failure = ImportFailure(**upload.model_dump(), problem="The upload broke off. Send the file again.")
+            await workflow.execute_activity_method(
+                Imports.fail_import, failure, summary="close a broken upload", **QUICK
+            )
+        return len(found.never_started) + len(found.not_told) + len(found.waiting) + len(found.broken_off)
 
 
 async def ensure_schedule(client: Client) -> None:

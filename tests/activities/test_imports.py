@@ -11,10 +11,10 @@ from activities.imports import Imports
 from activities.inputs import ImportRef
 from database import contacts, imports
 from database.engine import Database
-from database.imports import BLOCK
-from marketing.imports import ImportCounts, ImportOptions, ImportState
+from marketing.imports import ImportCounts, ImportState
 from tests.conftest import TestAccount
 from tests.unreliable import Lost, UnreliableDatabase
+from tests.uploads import upload
 
 PEOPLE = 20_000
 EXPECTED = {"rows": 20_300, "rejected": 100, "duplicates": 200, "protected": 0}
@@ -26,15 +26,6 @@ def content() -> bytes:
     bad = [f"bad{n},," for n in range(100)]
     again = [f"P{n}@EXAMPLE.com,Renamed {n}," for n in range(200)]
     return "\n".join(["Email,First Name,Note", *people[:5000], *bad, *people[5000:], *again, ""]).encode()
-
-
-async def upload(account: TestAccount, file: bytes) -> ImportRef:
-    async with account.transaction() as tx:
-        import_id = await imports.create(tx, account.id, ImportOptions())
-        for number, offset in enumerate(range(0, len(file), BLOCK)):
-            await imports.add_block(tx, account.id, import_id, number, file[offset : offset + BLOCK])
-        await imports.mark_received(tx, import_id, len(file))
-    return ImportRef(account_id=account.id, import_id=import_id)
 
 
 async def run(importing: Imports, ref: ImportRef) -> None:

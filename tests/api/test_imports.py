@@ -1,5 +1,6 @@
 """Many contacts at once, from a file, over the API and through the workflow."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,8 +11,14 @@ import httpx
 import pytest
 from temporalio.client import Client
 
-from tests.conftest import TestAccount
+from api.app import create_app
+from database.engine import Database
+from local_stack import EmbeddedTemporal
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
+from workflows.connection import connect
 from workflows.imports import import_workflow_id
+from workflows.options import ORCHESTRATION
+from workflows.sweeps import SweepWorkflow
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -242,12 +249,55 @@ async def test_an_unreadable_file_fails_the_import_and_says_what_to_do(
     done = await imported(content)
     assert done["status"] == "failed"
     assert problem in done["problem"]
+    refused = await api.get(f"/api/contacts/import/{done['id']}/rejects")
+    assert (refused.status_code, refused.json()["detail"]) == (409, done["problem"])
+
+
+async def test_a_moment_that_cannot_be_kept_is_a_reason_to_reject_and_spoils_no_list(
+    api: httpx.AsyncClient, imported: Imported
+) -> None:
+    done = await imported(
+        "Email,OPTIN_TIME\nann@example.com,0001-01-01T00:00:00+14:00\nbob@example.com,9999-12-31T23:59:59-12:00\n"
+        "zoe@example.com,2024-01-02T03:04:05+01:00\n"
+    )
+    assert (done["counts"]["added"], done["counts"]["rejected"]) == (1, 2)
+    assert list(await everybody(api)) == ["zoe@example.com"]
+    assert "1900 to 2200" in (await api.get(f"/api/contacts/import/{done['id']}/rejects")).text
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "application/zip"])
+async def test_what_is_no_csv_file_by_its_content_type_is_refused(api: httpx.AsyncClient, kind: str) -> None:
+    refused = await api.post("/api/contacts/import", content=b"{}", headers={"Content-Type": kind})
+    assert refused.status_code == 415
+    assert f"{kind} can't be imported. Send a CSV file as text/csv" in refused.json()["detail"]
+    assert (await api.get("/api/contacts/import")).json()["items"] == []
+
+
+@pytest.mark.parametrize("kind", ["Text/CSV; charset=utf-8", "application/vnd.ms-excel", "text/plain", ""])
+async def test_csv_files_go_by_many_content_types(api: httpx.AsyncClient, kind: str) -> None:
+    taken = await api.post("/api/contacts/import", content=FILE.encode(), headers={"Content-Type": kind})
+    assert taken.status_code == 202
+
+
+async def test_an_upload_is_taken_while_temporal_is_away_and_swept_up_later(
+    api: httpx.AsyncClient, database: Database, account: TestAccount, temporal: Client
+) -> None:
+    async with EmbeddedTemporal(durable=False) as server:
+        gone = await connect(server.address)
+    app = create_app(database, gone, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    async with client_for(app, account.key) as lonely, asyncio.timeout(20):
+        posted = await lonely.post("/api/contacts/import", content=FILE.encode())
+    assert posted.status_code == 202
+    await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{account.id}", task_queue=ORCHESTRATION)
+    assert (await finished(api, temporal, posted.json()["id"]))["counts"] == COUNTS
 
 
 @pytest.mark.parametrize(
     ("query", "hint"),
     [
-        ({"map": "Login=emial"}, "is no field"),
+        ({"map": "Login=emial"}, "map: 'emial' is no field"),
+        ({"map": "Login"}, "map: 'Login' is no field"),
+        ({"tag": "x" * 101}, "tag: A tag has at most 100 characters."),
         ({"subscribe": "email"}, "consent="),
         ({"subscribe": "pigeon", "consent": "yes"}, "email"),
         ({"default_region": "Atlantis"}, "no country"),

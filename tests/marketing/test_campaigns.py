@@ -55,6 +55,20 @@ def test_clock_changes(local: str, zone: str, moment: str) -> None:
     assert schedule.starts_at() == datetime.fromisoformat(moment)
 
 
+@pytest.mark.parametrize("local", ["0001-01-01T00:00", "1899-12-31T23:59", "2201-01-01T00:00", "9999-12-31T23:59"])
+@pytest.mark.parametrize("zone", ["recipient", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_moments_at_the_ends_of_time_are_refused(local: str, zone: str) -> None:
+    with pytest.raises(ValidationError, match="1900 to 2200"):
+        Schedule.model_validate({"send_at": local, "timezone": zone})
+
+
+@pytest.mark.parametrize("local", ["1900-01-01T00:00", "2200-12-31T23:59"])
+@pytest.mark.parametrize("zone", ["recipient", "Pacific/Kiritimati", "Etc/GMT+12"])
+def test_moments_just_before_them_can_be_told_everywhere(local: str, zone: str) -> None:
+    schedule = Schedule.model_validate({"send_at": local, "timezone": zone})
+    assert schedule.has_passed(datetime(2026, 11, 27, tzinfo=UTC)) == local.startswith("1900")
+
+
 def test_a_moment_that_has_passed_is_known() -> None:
     schedule = Schedule.model_validate({"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"})
     assert schedule.has_passed(datetime(2026, 11, 27, 8, 0, tzinfo=UTC))

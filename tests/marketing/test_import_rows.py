@@ -63,6 +63,8 @@ def test_a_row_becomes_a_person_in_normal_form() -> None:
         ("Email,Country\na@example.com,Atlantis", "Country: 'Atlantis' is no country we know"),
         ("Email,Status\na@example.com,perhaps", "Status: 'perhaps' says neither subscribed nor unsubscribed"),
         ("Email,Total Spent\na@example.com,much", "Total Spent: 'much' is no number"),
+        ("Email,OPTIN_TIME\na@example.com,0001-01-01T00:00:00+14:00", "OPTIN_TIME: '0001-01-01T00:00:00+14:00' is no"),
+        ("Email,OPTIN_TIME\na@example.com,9999-12-31T23:59:59-12:00", "OPTIN_TIME: '9999-12-31T23:59:59-12:00' is no"),
         ("Email,First Name\na@example.com," + "x" * 251, "First Name: is longer than 250 characters"),
         ("Email,Notes\na@example.com," + "x" * 40_000, "The columns kept as attributes hold more than 32 KiB"),
         ("Email,Notes\na@example.com," + "x" * 200_000, "The row is longer than 128 KiB"),

@@ -115,6 +115,7 @@ CREATE TABLE imports (
     merged_line BIGINT DEFAULT 0 NOT NULL,
     counts JSONB DEFAULT '{}'::jsonb NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    grown_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT imports_pkey PRIMARY KEY (id),
     CONSTRAINT imports_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE
@@ -338,3 +339,10 @@ CREATE FUNCTION open_campaigns() RETURNS TABLE (account_id uuid, campaign_id uui
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
     AS $$ SELECT campaigns.account_id, id, campaigns.state FROM campaigns
           WHERE finished_at IS NULL AND launched_at IS NOT NULL $$;
+
+-- Imports whose file is complete and not looked at yet, and those whose file has not grown for ten minutes.
+CREATE FUNCTION open_imports() RETURNS TABLE (account_id uuid, import_id uuid, state text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ SELECT imports.account_id, id, imports.state FROM imports
+          WHERE imports.state = 'waiting'
+             OR imports.state = 'receiving' AND grown_at < now() - interval '10 minutes' $$;

@@ -1,0 +1,68 @@
+"""Does the sweep find what nobody is at work on?"""
+
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client
+
+from database import imports
+from database.imports import GivenUp
+from marketing.imports import Import, ImportState
+from tests.conftest import TestAccount
+from tests.uploads import broken_upload, upload
+from workflows.imports import import_workflow_id
+from workflows.options import ORCHESTRATION
+from workflows.sweeps import SweepWorkflow
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+async def sweep(temporal: Client) -> None:
+    await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{uuid4()}", task_queue=ORCHESTRATION)
+
+
+async def read(account: TestAccount, import_id: object) -> Import:
+    async with account.transaction() as tx:
+        (found,) = [each for each in await imports.page(tx, after=None, limit=10) if each.id == import_id]
+    return found
+
+
+async def test_an_import_of_which_temporal_was_never_told_is_started(temporal: Client, account: TestAccount) -> None:
+    ref = await upload(account, b"Email\nzoe@example.com\n")
+    await sweep(temporal)
+    await temporal.get_workflow_handle(import_workflow_id(ref.import_id)).result()
+    found = await read(account, ref.import_id)
+    assert (found.status, found.counts.added) == (ImportState.COMPLETED, 1)
+
+
+async def test_an_upload_that_broke_off_fails_and_nothing_of_its_file_is_kept(
+    temporal: Client, account: TestAccount
+) -> None:
+    broken, slow = await broken_upload(account), await broken_upload(account, minutes=9)
+    await sweep(temporal)
+    found = await read(account, broken.import_id)
+    assert (found.status, found.problem) == (ImportState.FAILED, "The upload broke off. Send the file again.")
+    assert found.finished_at is not None
+    assert (await read(account, slow.import_id)).status is ImportState.RECEIVING
+    async with account.transaction() as tx:
+        blocks = (await tx.exec_driver_sql("SELECT import_id FROM import_blocks")).scalars().all()
+    assert blocks == [slow.import_id]
+
+
+async def test_what_comes_after_an_upload_was_given_up_is_refused(temporal: Client, account: TestAccount) -> None:
+    broken = await broken_upload(account)
+    await sweep(temporal)
+    with pytest.raises(GivenUp):
+        async with account.transaction() as tx:
+            await imports.add_block(tx, account.id, broken.import_id, 1, b"zoe@example.com\n")
+    with pytest.raises(GivenUp):
+        async with account.transaction() as tx:
+            await imports.mark_received(tx, broken.import_id, 22)
+
+
+async def test_an_upload_that_goes_on_is_left_alone(temporal: Client, account: TestAccount) -> None:
+    upload = await broken_upload(account)
+    async with account.transaction() as tx:
+        await imports.add_block(tx, account.id, upload.import_id, 1, b"zoe@example.com\n")
+    await sweep(temporal)
+    assert (await read(account, upload.import_id)).status is ImportState.RECEIVING
