@@ -1,15 +1,17 @@
 """`Idempotency-Key`: how often may a POST be repeated? As often as you like; it has one effect.
 
-The first request with a key is carried out and its answer kept for a day. The same request again gets the same answer
-(`Idempotency-Replayed: true`); another request with the same key is refused (422), one while the first is still at
-work as well (409). Bodies are hashed while they stream by, so even an import of gigabytes can carry a key.
+The first request with a key is carried out and its answer kept for a day. The same request, with the same API key, gets
+the same answer again (`Idempotency-Replayed: true`); another request with the same key is refused (422), one while the
+first is still at work as well (409). An answer that says `Cache-Control: no-store` has a secret in it and is not kept:
+the request still has one effect, and whoever repeats it is told so (409). Bodies are hashed while they stream by, so
+even an import of gigabytes can carry a key.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -17,6 +19,7 @@ from api.auth import identify
 from api.errors import BadRequest, Conflict, Malformed, Problem
 from database import idempotency
 from database.engine import Database
+from database.idempotency import Key
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -47,14 +50,14 @@ class Idempotency:
             await problem.response()(scope, receive, send)
 
     async def _once(self, request: Request, key: str, receive: Receive, send: Send) -> None:
-        if not 1 <= len(key) <= _LONGEST_KEY:
-            raise BadRequest(f"Idempotency-Key has 1 to {_LONGEST_KEY} characters.")
+        if not (1 <= len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+            raise BadRequest(f"Idempotency-Key has 1 to {_LONGEST_KEY} characters, all of them printable ASCII.")
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         caller = await identify(request, secret if scheme.lower() == "bearer" else None)
-        database = caller.database
-        asked = f"POST {request.url.path}?{request.url.query}"
+        own_key = Key(caller.account_id, caller.key_id, key)
+        asked = f"POST {quote(request.url.path)}?{request.url.query}"
         body = _Body(receive)
-        earlier = await idempotency.claim(database, caller.account_id, key, asked)
+        earlier = await idempotency.claim(caller.database, own_key, asked)
         if earlier is not None:
             await body.drain()
             await self._replay(earlier, asked, body.digest(), send)
@@ -64,7 +67,7 @@ class Idempotency:
             await self.app(request.scope, body.receive, answer.take)
             await body.drain()
         finally:
-            await self._keep(database, caller.account_id, key, body, answer)
+            await self._keep(caller.database, own_key, body, answer)
         for event in answer.events:
             await send(event)
 
@@ -75,19 +78,23 @@ class Idempotency:
             raise Conflict("The first request with this Idempotency-Key is still at work. Try again in a moment.")
         if earlier.body_hash != digest:
             raise Malformed("This Idempotency-Key was used with another body. Use a new one.")
+        if earlier.body is None:
+            raise Conflict(
+                "This was done before, and its answer can't be shown again: it had a secret in it, which is not kept. "
+                "If you did not see it, revoke what was made and ask again with a new Idempotency-Key."
+            )
         headers = [(name.encode(), value.encode()) for name, value in earlier.headers.items()]
         headers.append((b"idempotency-replayed", b"true"))
         await send({"type": "http.response.start", "status": earlier.status, "headers": headers})
         await send({"type": "http.response.body", "body": earlier.body})
 
-    async def _keep(self, database: Database, account_id: UUID, key: str, body: "_Body", answer: "_Answer") -> None:
+    async def _keep(self, database: Database, key: Key, body: "_Body", answer: "_Answer") -> None:
         """Keep the answer, unless nothing was done: then the key is free again."""
         if answer.status is None or answer.status >= 500 or len(answer.body) > _LARGEST_ANSWER:
-            await idempotency.forget(database, account_id, key)
+            await idempotency.forget(database, key)
         else:
-            await idempotency.keep(
-                database, account_id, key, body.digest(), answer.status, answer.headers, bytes(answer.body)
-            )
+            kept = None if answer.headers.get("cache-control") == "no-store" else bytes(answer.body)
+            await idempotency.keep(database, key, body.digest(), answer.status, answer.headers, kept)
 
 
 class _Body:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Owner
@@ -11,6 +11,7 @@ from api.errors import Conflict, NotFound
 from api.paging import Cursor, Limit, Page, page_of
 from database import keys
 from marketing.accounts import Role
+from marketing.text import Printable
 
 router = APIRouter(prefix="/api/keys", tags=["account"])
 
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/api/keys", tags=["account"])
 class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"name": "Shop backend", "role": "editor"}})
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Printable = Field(min_length=1, max_length=200)
     role: Role = "editor"
 
 
@@ -38,8 +39,13 @@ class CreatedKey(Key):
 
 
 @router.post("", status_code=201)
-async def create_key(new: NewKey, caller: Owner) -> CreatedKey:
-    """Make a key. Its secret is in this answer and nowhere else."""
+async def create_key(new: NewKey, caller: Owner, response: Response) -> CreatedKey:
+    """Make a key. Its secret is in this answer and nowhere else.
+
+    That holds for an `Idempotency-Key` too: the same request again makes no second key, but is answered with 409. If the
+    first answer was lost, revoke the key that was made (`GET /api/keys` lists it) and make another one.
+    """
+    response.headers["Cache-Control"] = "no-store"
     secret = keys.new_secret()
     async with caller.transaction() as tx:
         key = await keys.create(tx, caller.account_id, new.name, new.role, secret)

@@ -94,14 +94,15 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     _account(),
+    Column("api_key_id", UUID(as_uuid=True), ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
     Column("key", Text, nullable=False),
     Column("request", Text, nullable=False),  # method, path and query
     Column("body_hash", LargeBinary),
     Column("status", SmallInteger),  # of the answer; null while the first request is still at work
     Column("headers", JSONB(none_as_null=True)),
-    Column("body", LargeBinary),
+    Column("body", LargeBinary),  # null as well if it holds a secret
     _created(),
-    PrimaryKeyConstraint("account_id", "key"),
+    PrimaryKeyConstraint("account_id", "api_key_id", "key"),
 )
 
 # -- whom we write to ------------------------------------------------------------------------------------------------

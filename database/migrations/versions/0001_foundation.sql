@@ -41,6 +41,7 @@ CREATE INDEX api_keys_account_id_id_idx ON api_keys (account_id, id);
 
 CREATE TABLE idempotency_keys (
     account_id UUID NOT NULL,
+    api_key_id UUID NOT NULL,
     key TEXT NOT NULL,
     request TEXT NOT NULL,
     body_hash BYTEA,
@@ -48,8 +49,9 @@ CREATE TABLE idempotency_keys (
     headers JSONB,
     body BYTEA,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
-    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (account_id, key),
-    CONSTRAINT idempotency_keys_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (account_id, api_key_id, key),
+    CONSTRAINT idempotency_keys_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE,
+    CONSTRAINT idempotency_keys_api_key_id_fkey FOREIGN KEY(api_key_id) REFERENCES api_keys (id) ON DELETE CASCADE
 );
 
 CREATE TABLE contacts (
