@@ -195,6 +195,22 @@ async def test_every_problem_is_told_at_once(api: httpx.AsyncClient, account: Te
     assert {(problem["variable"], problem["count"]) for problem in missing} >= {("contact.last_name", 3)}
 
 
+async def test_a_broken_subject_hides_nothing_that_is_wrong_in_the_body(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    await people(account, 3)
+    html = '<a href="foo">{{ contact.last_name }}{{ nope }}</a>'
+    campaign = await created(api, content={"email": {**EMAIL, "subject": "{{ 1 | nope }}", "html": html}})
+    problems = (await api.post(f"/api/campaigns/{campaign}/validate")).json()["problems"]
+    assert [(problem["code"], problem["part"]) for problem in problems] == [
+        ("unusable_content", "subject"),
+        ("unknown_variable", None),
+        ("invalid_link", "html"),
+        ("no_unsubscribe_link", "html"),
+        ("missing_fallback", "content"),
+    ]
+
+
 async def test_a_preview_shows_what_a_contact_would_get_and_why_not(
     api: httpx.AsyncClient, worker: None, sink: Sink, account: TestAccount
 ) -> None:
