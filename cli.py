@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+SHOWN_BEFORE = "shown at the first start; lost? Start with CARILLON_API_KEY=<your own>, which adds an owner key"
 
 
 @app.command()
@@ -51,14 +52,19 @@ def up(
         temporal_ui_port=temporal_ui_port,
         workers=workers,
     )
+    unshown = stack.data_dir / "first_api_key"
     new_key: list[str] = []
 
     async def prepared(complete: Settings) -> "Client":
-        client, key = await prepare(complete)
+        client, key = await prepare(complete, unshown)
         new_key.extend([key] if key else [])
         return client
 
-    asyncio.run(stack.run(prepared, lambda: Console(soft_wrap=True).print(_overview(stack, *new_key))))
+    def show() -> None:
+        Console(soft_wrap=True).print(_overview(stack, *new_key))
+        unshown.unlink(missing_ok=True)
+
+    asyncio.run(stack.run(prepared, show))
 
 
 @app.command()
@@ -90,6 +96,8 @@ def migrate() -> None:
     print("The database and Temporal are ready.")
     if key:
         print(f"The first owner's API key, shown only now: {key}")
+    elif not settings().api_key:
+        print(f"The first owner's API key was {SHOWN_BEFORE}.")
 
 
 @app.command()
@@ -220,13 +228,16 @@ def _import_file(client: "httpx.Client", file: Path, query: dict[str, Any]) -> d
             sleep(0.3)
 
 
-async def prepare(complete: Settings) -> "tuple[Client, str | None]":
+async def prepare(complete: Settings, unshown: Path | None = None) -> "tuple[Client, str | None]":
     """Migrate the database, tell Temporal what runs are found by, make the first owner's key.
 
+    Args:
+        unshown: a file that keeps a key that is made up until it was shown.
+
     Returns:
-        a client of Temporal, and the key if it was made up just now.
+        a client of Temporal, and the key that must be shown.
     """
-    from temporalio.service import RPCError
+    from temporalio.service import RPCError, RPCStatusCode
 
     from database.engine import Database
     from database.keys import ensure_first_owner
@@ -234,51 +245,73 @@ async def prepare(complete: Settings) -> "tuple[Client, str | None]":
     from workflows import search_attributes
 
     url = await reach_postgres(complete)
+    owner_url = complete.migration_database_url or url
+    await _ensure_answers(owner_url, "CARILLON_MIGRATION_DATABASE_URL")
     client = await reach_temporal(complete)
-    await asyncio.to_thread(migrate, complete.migration_database_url or url)
+    await asyncio.to_thread(migrate, owner_url)
     try:
         await search_attributes.register(client)
-    except RPCError as error:  # Temporal Cloud wants this done on its own pages.
+    except RPCError as error:
+        if error.status not in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+            raise CannotStart(f"Temporal did not take its search attributes: {error.message}") from None
+        # Temporal Cloud wants this done on its own pages.
         names = ", ".join(search_attributes.SEARCH_ATTRIBUTES)
         logging.warning("Temporal wants its search attributes (%s: Keyword) registered by hand: %s", names, error)
     database = Database(url, pool_size=1)
     try:
-        return client, await ensure_first_owner(database, _revealed(complete.api_key))
+        return client, await ensure_first_owner(database, _revealed(complete.api_key), unshown)
     finally:
         await database.close()
 
 
 async def reach_postgres(complete: Settings) -> str:
     """The URL of the database, which answers."""
+    if not complete.database_url:
+        raise CannotStart("Set CARILLON_DATABASE_URL, or type `carillon up`, which brings its own PostgreSQL")
+    await _ensure_answers(complete.database_url, "CARILLON_DATABASE_URL")
+    return complete.database_url
+
+
+async def _ensure_answers(url: str, variable: str) -> None:
     import psycopg
 
-    url = complete.database_url
-    if not url:
-        raise CannotStart("Set CARILLON_DATABASE_URL, or type `carillon up`, which brings its own PostgreSQL")
     try:
         await (await psycopg.AsyncConnection.connect(url, connect_timeout=5)).close()
+    except psycopg.ProgrammingError:  # Its words quote the URL, which may hold a password.
+        raise CannotStart(f"{variable} is no URL that PostgreSQL understands") from None
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise CannotStart(f"PostgreSQL does not answer (CARILLON_DATABASE_URL): {reason}") from None
-    return url
+        raise CannotStart(f"PostgreSQL does not answer ({variable}): {reason}") from None
 
 
 async def reach_temporal(complete: Settings) -> "Client":
-    """A client of the Temporal server, which answers."""
+    """A client of the Temporal server, which answers and has the namespace."""
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.service import RPCError, RPCStatusCode
+
     from workflows.connection import connect
 
-    address = complete.temporal_address
+    address, namespace = complete.temporal_address, complete.temporal_namespace
     if not address:
         raise CannotStart("Set CARILLON_TEMPORAL_ADDRESS, or type `carillon up`, which brings its own Temporal")
     try:
-        return await connect(
+        client = await connect(
             address,
-            namespace=complete.temporal_namespace,
+            namespace=namespace,
             api_key=_revealed(complete.temporal_api_key),
             tls=complete.temporal_tls,
         )
     except RuntimeError:
         raise CannotStart(f"Temporal does not answer at {address} (CARILLON_TEMPORAL_ADDRESS)") from None
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise CannotStart(
+                f"There is no Temporal namespace {namespace!r} (CARILLON_TEMPORAL_NAMESPACE): make it with "
+                f"`temporal operator namespace create --namespace {namespace}`, or name another"
+            ) from None
+    return client
 
 
 async def _serve(complete: Settings, host: str, port: int) -> None:
@@ -328,7 +361,7 @@ def _secret_key(complete: Settings) -> bytes:
 
 def _overview(stack: "Stack", new_key: str = "") -> Table:
     complete = stack.settings
-    known_key = "the one in CARILLON_API_KEY" if complete.api_key else "shown at the first start"
+    known_key = "the one in CARILLON_API_KEY" if complete.api_key else SHOWN_BEFORE
     relay = urlsplit(complete.smtp_url.get_secret_value())
     table = Table("", "", title="Carillon is up", title_justify="left", show_header=False)
     table.columns[1].overflow = "fold"

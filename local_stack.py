@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from database import data_dir
 from database.embedded import CannotStart, Cluster, Identity, make_data_dir
 from settings import Settings
 from workflows.connection import connect
@@ -334,8 +334,8 @@ class Stack:
             work.result()
 
     async def _start_and_keep(self, prepare: Callable[[Settings], Awaitable[Client]], show: Callable[[], None]) -> None:
-        await self._take_lock()
-        ensure_free(self.api_port)
+        self.kept_open.append(await data_dir.lock(self.data_dir))
+        self._ensure_free_ports()
         await self._start_servers()
         self._fill_in_keys()
         await self._start_commands(await prepare(self.settings))
@@ -343,18 +343,14 @@ class Stack:
         show()
         await asyncio.gather(*(self._keep(part) for part in self.parts))
 
-    async def _take_lock(self) -> None:
-        """One tree per data directory. The watchdogs hold the lock too: those of a killed tree until it has ended."""
-        file = os.open(self.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = monotonic() + 60
-        while not _locked(file):
-            holder = int(os.pread(file, 20, 0) or 0)
-            if _lives(holder) or monotonic() > deadline:
-                raise CannotStart(f"Carillon is up on {self.data_dir} already, as process {holder}")
-            await asyncio.sleep(0.1)
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
-        self.kept_open.append(file)
+    def _ensure_free_ports(self) -> None:
+        """Each port that we shall need, before anything is started."""
+        temporal = [] if self.settings.temporal_address else [self.temporal_port, self.temporal_ui_port]
+        ports = [port for port in (self.api_port, *temporal) if port]
+        for port in ports:
+            if ports.count(port) > 1:
+                raise CannotStart(f"Port {port} is given twice: the API, Temporal and its UI need one each")
+            ensure_free(port)
 
     async def _start_servers(self) -> None:
         found: dict[str, object] = {}
@@ -383,7 +379,7 @@ class Stack:
         if not self.settings.secret_key:
             file = self.data_dir / "secret_key"
             if not file.exists():
-                _write(file, secrets.token_urlsafe(48))
+                data_dir.write(file, secrets.token_urlsafe(48))
             found["secret_key"] = SecretStr(file.read_text())
         if "public_url" not in self.settings.model_fields_set:
             found["public_url"] = self.api_url
@@ -441,7 +437,7 @@ class Stack:
             "temporal_ui_url": self.temporal_ui_url,
             "programs": {part.program.name: part.program.pid for part in self.parts},
         }
-        _write(self.data_dir / "up.json", json.dumps(state, indent=2))
+        data_dir.write(self.data_dir / "up.json", json.dumps(state, indent=2))
 
     async def _stop(self) -> None:
         """The API first, then the workers, which still need both servers, then Temporal, then PostgreSQL."""
@@ -451,32 +447,6 @@ class Stack:
             await asyncio.gather(*(part.stop() for part in parts))
         if self.kept_open:
             (self.data_dir / "up.json").unlink(missing_ok=True)
-
-
-def _write(file: Path, text: str) -> None:
-    """All of it or nothing, for our eyes only."""
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.touch(0o600)
-    with unfinished.open("w") as writing:
-        writing.write(text)
-        writing.flush()
-        os.fsync(writing.fileno())
-    unfinished.replace(file)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 async def _polls(client: Client, program: Program) -> bool:

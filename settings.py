@@ -1,20 +1,76 @@
 """Every environment variable that Carillon reads, once. `docs/settings.md` tells the same in prose."""
 
-from functools import lru_cache
+import re
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="CARILLON_", env_file=".env", env_ignore_empty=True, extra="ignore")
+def _must(demand: str, holds: Callable[[str], bool]) -> AfterValidator:
+    """Refuses a value without repeating it: it may hold a password."""
 
-    database_url: str | None = Field(
+    def check(value: str | SecretStr) -> str | SecretStr:
+        if not holds(value.get_secret_value() if isinstance(value, SecretStr) else value):
+            raise PydanticCustomError("must", f"must {demand}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(pattern, text) is not None
+
+
+def _is_url(pattern: str, text: str) -> bool:
+    try:
+        return _matches(pattern, text) and urlsplit(text).port != 0
+    except ValueError:  # a port beyond 65,535, or brackets around what is no address
+        return False
+
+
+_HOST = r"(\[[\da-fA-F:.]+\]|[^\s/?#@:,\[\]]+)(:\d+)?"
+# One @ alone, and nothing before it that ends a password for some readers of URLs and not for others: its rest would be
+# quoted as the name of a host that is not found.
+_POSTGRES = rf"postgres(ql)?://([^\s/?#@]*@)?({_HOST})?([/?][^\s#@]*)?"
+_SMTP = rf"smtp(\+starttls|s)?://([^\s/?#]*@)?{_HOST}/?"
+_PUBLIC = rf"https?://{_HOST}(/[^\s?#]*)?"
+
+_ENCODED = "with special characters percent-encoded"
+PostgresUrl = Annotated[
+    str, _must(f"be written as postgresql://user:password@host/name, {_ENCODED}", partial(_is_url, _POSTGRES))
+]
+SmtpUrl = Annotated[
+    SecretStr,
+    _must(
+        f"be written as smtp://, smtp+starttls:// or smtps://, then user:password@host:port, {_ENCODED}",
+        partial(_is_url, _SMTP),
+    ),
+]
+PublicUrl = Annotated[
+    str, _must("be written as http://host or https://host, with a path if need be", partial(_is_url, _PUBLIC))
+]
+ApiKey = Annotated[
+    SecretStr,
+    _must("have at least 20 characters, printable ASCII without spaces", partial(_matches, "[!-~]{20,}")),
+]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="CARILLON_", env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    database_url: PostgresUrl | None = Field(
         None,
         description="PostgreSQL 18, as `postgresql://user:password@host/name`. Unset: `carillon up` starts its own.",
     )
-    migration_database_url: str | None = Field(
+    migration_database_url: PostgresUrl | None = Field(
         None, description="The owner of the tables, for `carillon migrate`. Unset: `CARILLON_DATABASE_URL`."
     )
     database_pool_size: int = Field(10, ge=1, description="Most connections that one process keeps to PostgreSQL.")
@@ -32,8 +88,10 @@ class Settings(BaseSettings):
         None,
         description="Where `carillon up` keeps its files. Unset: `.carillon` in the current folder.",
     )
-    api_key: SecretStr | None = Field(
-        None, description="The first owner's API key. Unset: made up at the first start and shown once."
+    api_key: ApiKey | None = Field(
+        None,
+        description="The first owner's API key; at least 20 characters, printable ASCII without spaces. "
+        "Unset: made up at the first start and shown once.",
     )
     secret_key: SecretStr | None = Field(
         None,
@@ -41,11 +99,11 @@ class Settings(BaseSettings):
         description="Signs tracking and unsubscribe links; at least 32 characters, the same in every process. "
         "Unset: `carillon up` makes one and keeps it in the data directory.",
     )
-    public_url: str = Field(
+    public_url: PublicUrl = Field(
         "http://127.0.0.1:8000",
         description="Where recipients reach the API: the start of every link in a message.",
     )
-    smtp_url: SecretStr = Field(
+    smtp_url: SmtpUrl = Field(
         SecretStr("smtp://127.0.0.1:1025"),
         description="The relay: `smtp://user:password@host:port` (STARTTLS when offered), "
         "`smtp+starttls://…` (demanded) or `smtps://…` (TLS from the start).",
@@ -69,10 +127,10 @@ class Settings(BaseSettings):
     worker_metrics_host: str = Field(
         "127.0.0.1", description="The address that the metrics port listens on; `0.0.0.0` for scrapers elsewhere."
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
-    log_format: str = Field(
-        "console", pattern="^(console|json)$", description="`console` for people, `json` for machines."
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
+        "info", description="debug, info, warning or error."
     )
+    log_format: Literal["console", "json"] = Field("console", description="`console` for people, `json` for machines.")
 
     def environment(self) -> dict[str, str]:
         """The same settings for a child process."""

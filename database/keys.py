@@ -5,12 +5,14 @@ import secrets
 import string
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 
-from database import accounts
+from database import accounts, data_dir
 from database.engine import Connection, Database
 from database.schema import api_keys
 from marketing.accounts import AccountSettings, Role
@@ -59,12 +61,7 @@ async def find(database: Database, secret: str) -> FoundKey | None:
 
 
 async def create(tx: Connection, account_id: UUID, name: str, role: Role, secret: str) -> ApiKey:
-    statement = (
-        insert(api_keys)
-        .values(account_id=account_id, name=name, role=role, prefix=secret[:_SHOWN], secret_hash=_hash(secret))
-        .returning(*_READABLE)
-    )
-    return _key((await tx.execute(statement)).mappings().one())
+    return _key((await tx.execute(_insert(account_id, name, role, secret).returning(*_READABLE))).mappings().one())
 
 
 async def page(tx: Connection, *, after: UUID | None, limit: int) -> list[ApiKey]:
@@ -89,23 +86,48 @@ async def other_owners(tx: Connection, key_id: UUID) -> int:
     return (await tx.execute(living)).scalar_one()
 
 
-async def ensure_first_owner(database: Database, secret: str | None) -> str | None:
+async def ensure_first_owner(database: Database, own: str | None, unshown: Path | None = None) -> str | None:
     """Make the first account with its owner key, if there is none yet.
 
-    With a `secret` of one's own that an existing installation does not know, it is added as another owner key.
+    Args:
+        own: a key of the operator's choice; one that an existing installation does not know is another owner key.
+        unshown: a file that keeps a key that is made up from before it counts. Whoever has shown the key deletes it.
 
     Returns:
-        the key if it was made up just now, and so must be shown; None otherwise.
+        the key that was made up, now or by a start that did not get as far as showing it; None otherwise.
     """
+    if own:
+        await _ensure_owner(database, own)
+    made_up = data_dir.read(unshown) if unshown else None
+    if made_up is None and not await _any(database):
+        made_up = new_secret()
+        if unshown:
+            data_dir.write(unshown, made_up)
+    if made_up:
+        await _ensure_owner(database, made_up)
+    return made_up
+
+
+async def _ensure_owner(database: Database, secret: str) -> None:
+    """Twice is the same as once; a key that was revoked stays so."""
     account_id = await accounts.first(database)
     if account_id is None:
         account_id = await accounts.create(database, AccountSettings(name="My account"))
-    elif secret is None or await find(database, secret):
-        return None
-    made_up = None if secret else new_secret()
     async with database.transaction(account_id) as tx:
-        await create(tx, account_id, "First owner", "owner", secret or cast(str, made_up))
-    return made_up
+        await tx.execute(_insert(account_id, "First owner", "owner", secret).on_conflict_do_nothing())
+
+
+async def _any(database: Database) -> bool:
+    account_id = await accounts.first(database)
+    if account_id is None:
+        return False
+    async with database.transaction(account_id) as tx:
+        return bool(await page(tx, after=None, limit=1))
+
+
+def _insert(account_id: UUID, name: str, role: Role, secret: str) -> Insert:
+    hidden = {"prefix": secret[:_SHOWN], "secret_hash": _hash(secret)}
+    return insert(api_keys).values(account_id=account_id, name=name, role=role, **hidden)
 
 
 _READABLE = (

@@ -3,9 +3,15 @@
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
+from sqlalchemy.engine import make_url
 
+from channels.smtp import SmtpChannel
 from settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -65,3 +71,94 @@ def test_secrets_are_not_shown_when_settings_are_printed() -> None:
 def test_a_short_secret_key_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least 32"):
         Settings(_env_file=None, secret_key=SecretStr("short"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "database_url": [
+            "postgresql://carillon@/carillon?host=%2Ftmp%2Fa",
+            "postgres://u:p%40ss@db.example.com:5432/name",
+            "postgresql://u:p@[::1]:5432/name?sslmode=require",
+            "postgresql:///name",
+        ],
+        "smtp_url": [
+            "smtp://127.0.0.1:1025",
+            "smtp+starttls://user:p%40ss@relay.example.com:587",
+            "smtps://me@example.com:pass@relay.example.com/",
+            "smtp://[::1]:25",
+        ],
+        "public_url": ["http://127.0.0.1:8000", "https://mail.example.com/", "https://example.com/mail"],
+        "api_key": ["car_" + "x" * 40, "!~" * 10],
+        "log_level": ["debug", "INFO"],
+    }.items(),
+)
+def test_what_makes_sense_is_taken(name: str, values: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in values:
+        monkeypatch.setenv(f"CARILLON_{name.upper()}", value)
+        Settings(_env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "database_url": ["nonsense", "postgresql+psycopg://u:s3cret@h/d", "POSTGRESQL://u:s3cret@h/d", " postgres://h"],
+        "migration_database_url": ["mysql://u:s3cret@h/d", "postgres://u:s3cret/s3cret@h", "postgres://u:p@s3cret@h"],
+        "smtp_url": [
+            "ftp://foo",
+            "foo:25",
+            "smtp://:25",
+            "smtp://u:s3cret@h:70000",
+            "smtp://u:s3cret@h?x",
+            "smtp://[zz]",
+        ],
+        "public_url": [
+            "nonsense",
+            "ftp://h",
+            "https:///x",
+            "http://h/?a=b",
+            "http://h/#a",
+            "http://a b",
+            "https://h\n",
+        ],
+        "api_key": ["s3cret", "s3cret with a space in it", "s3crét-with-an-accent-in-it"],
+        "log_level": ["loud"],
+        "log_format": ["xml"],
+    }.items(),
+)
+def test_what_makes_no_sense_is_refused_at_once_and_not_repeated(
+    name: str, values: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in values:
+        monkeypatch.setenv(f"CARILLON_{name.upper()}", value)
+        with pytest.raises(ValidationError) as refused:
+            Settings(_env_file=None)
+        assert [problem["loc"] for problem in refused.value.errors()] == [(name,)]
+        assert value not in str(refused.value) and "s3cret" not in str(refused.value)
+
+
+# What an operator may type for a password without a thought for the URL around it.
+PASSWORDS = st.text("s/?#@:%[]&= ,\\é0", max_size=8)
+
+
+@settings(max_examples=500)
+@given(PASSWORDS, st.sampled_from(["", ":5432"]))
+def test_a_password_that_is_taken_for_postgresql_ends_where_every_reader_says(password: str, port: str) -> None:
+    url = f"postgresql://user:{password}@db.example.com{port}/name"
+    try:
+        Settings(_env_file=None, database_url=url)
+        read = conninfo_to_dict(url)
+    except (ValidationError, psycopg.ProgrammingError):  # Neither is repeated to anybody.
+        return
+    assert (read["host"], make_url(url).host) == ("db.example.com", "db.example.com")
+
+
+@settings(max_examples=500)
+@given(PASSWORDS, st.sampled_from(["", ":25", ":70000"]))
+def test_an_smtp_url_that_is_taken_is_one_for_the_channel_too(password: str, port: str) -> None:
+    url = f"smtp://user:{password}@relay.example.com{port}"
+    try:
+        Settings(_env_file=None, smtp_url=SecretStr(url))
+    except ValidationError:
+        return
+    SmtpChannel(url)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from database.embedded import make_data_dir
 from local_stack import EmbeddedTemporal, free_port
 
 CLI = Path(__file__).parent.parent / "cli.py"
+OWN_KEY = "car_of_the_operator_herself"
 FREE_PORTS = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
 
 
@@ -132,24 +134,61 @@ def test_a_port_in_use_is_told_in_one_line(running: Up, data_dir: Path) -> None:
     assert said == f"carillon: Port {port} is in use: end what listens there, or choose another port\n"
 
 
+def test_every_port_is_looked_at_before_anything_is_started(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for option in ("--api-port", "--temporal-port", "--temporal-ui-port"):
+            said = refusal("up", "--data-dir", str(data_dir), *FREE_PORTS, option, port)
+            assert said == f"carillon: Port {port} is in use: end what listens there, or choose another port\n"
+    port = str(free_port())
+    said = refusal("up", "--data-dir", str(data_dir), *FREE_PORTS, "--temporal-port", port, "--temporal-ui-port", port)
+    assert said == f"carillon: Port {port} is given twice: the API, Temporal and its UI need one each\n"
+    assert not (data_dir / "postgres").exists()
+
+
+def test_a_key_that_a_failed_start_made_is_shown_by_the_next_one_and_by_no_other(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that no worker gets ready
+        port = str(taken.getsockname()[1])
+        said = refusal("up", "--data-dir", str(data_dir), *FREE_PORTS, CARILLON_WORKER_METRICS_PORT=port)
+    assert said.startswith("carillon: worker 1 ended while starting")
+    unshown = data_dir / "first_api_key"
+    key = unshown.read_text()
+    with Up(data_dir, "--workers", "0") as up:
+        assert up.key == key
+        assert up.account(key) == 200
+        assert not unshown.exists()
+
+
 def test_with_servers_of_others_it_starts_none(
     database_url: str, temporal_server: EmbeddedTemporal, data_dir: Path
 ) -> None:
-    env = reachable(database_url, temporal_server.address) | {"CARILLON_API_KEY": "car_of_the_operator"}
+    env = reachable(database_url, temporal_server.address) | {"CARILLON_API_KEY": OWN_KEY}
     with Up(data_dir, "--workers", "0", **env) as up:
         assert list(up.state["programs"]) == ["API"]
         assert f"that of {temporal_server.address}" in up.said
         assert "the one in CARILLON_API_KEY" in up.said
-        assert up.account("car_of_the_operator") == 200
+        assert up.account(OWN_KEY) == 200
 
 
 def test_migrate_alone_prepares_the_servers_that_the_settings_name(
     database_url: str, temporal_server: EmbeddedTemporal
 ) -> None:
-    done = carillon(
-        "migrate", **reachable(database_url, temporal_server.address), CARILLON_API_KEY="car_of_the_operator"
-    )
+    done = carillon("migrate", **reachable(database_url, temporal_server.address), CARILLON_API_KEY=OWN_KEY)
     assert (done.returncode, done.stdout) == (0, "The database and Temporal are ready.\n")
+    done = carillon("migrate", **reachable(database_url, temporal_server.address))
+    assert "with CARILLON_API_KEY=<your own>, which adds an owner key" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["migrate", "api", "worker"])
+def test_a_temporal_namespace_that_is_not_there_is_told_in_one_line(
+    command: str, database_url: str, temporal_server: EmbeddedTemporal
+) -> None:
+    env = reachable(database_url, temporal_server.address) | {"CARILLON_SECRET_KEY": "s" * 32}
+    line = refusal(command, **env, CARILLON_TEMPORAL_NAMESPACE="nope")
+    assert line == (
+        "carillon: There is no Temporal namespace 'nope' (CARILLON_TEMPORAL_NAMESPACE): make it with "
+        "`temporal operator namespace create --namespace nope`, or name another\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +200,14 @@ def test_migrate_alone_prepares_the_servers_that_the_settings_name(
         (["api"], {}, "Set CARILLON_DATABASE_URL"),
         (["worker"], {"CARILLON_SECRET_KEY": "short"}, "CARILLON_SECRET_KEY: "),
         (["worker"], {}, "Set CARILLON_SECRET_KEY"),
-        (["migrate"], {"CARILLON_DATABASE_URL": "nonsense"}, "PostgreSQL does not"),
+        (["migrate"], {"CARILLON_DATABASE_URL": "nonsense"}, "CARILLON_DATABASE_URL: must be written as"),
+        (["migrate"], {"CARILLON_DATABASE_URL": "postgresql://u:hidden%zz@h/x"}, "CARILLON_DATABASE_URL is no URL"),
+        (["api"], {"CARILLON_DATABASE_URL": "postgresql+psycopg://u:hidden@h/x"}, "CARILLON_DATABASE_URL: must be"),
+        (["worker"], {"CARILLON_MIGRATION_DATABASE_URL": "postgresql://u:p@hidden@h/x"}, "CARILLON_MIGRATION_DATABASE"),
+        (["up"], {"CARILLON_SMTP_URL": "smtp://u:hidden/more@h"}, "CARILLON_SMTP_URL: must be written as smtp://"),
+        (["worker"], {"CARILLON_PUBLIC_URL": "nonsense"}, "CARILLON_PUBLIC_URL: must be written as http://host"),
+        (["up"], {"CARILLON_LOG_LEVEL": "loud"}, "CARILLON_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or"),
+        (["migrate"], {"CARILLON_API_KEY": "hidden"}, "CARILLON_API_KEY: must have at least 20 characters"),
     ],
 )
 def test_what_stands_in_the_way_is_told_in_one_line(
@@ -189,6 +235,7 @@ def test_it_ends_in_order_and_the_next_one_carries_on_even_after_kill_9(running:
 
     with Up(data_dir) as second:
         assert "shown at the first start" in second.said
+        assert "CARILLON_API_KEY=<your own>" in second.said
         assert second.account(first.key) == 200
         second.process.kill()
         with Up(data_dir) as third:
