@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 from api.app import create_app
 from database.engine import Database
+from database.imports import BLOCK
 from local_stack import EmbeddedTemporal
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from workflows.connection import connect
@@ -279,6 +280,26 @@ async def test_csv_files_go_by_many_content_types(api: httpx.AsyncClient, kind: 
     assert taken.status_code == 202
 
 
+async def sweep(temporal: Client, account: TestAccount) -> None:
+    await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{account.id}", task_queue=ORCHESTRATION)
+
+
+async def test_an_upload_that_goes_on_after_it_was_given_up_is_refused(
+    api: httpx.AsyncClient, account: TestAccount, temporal: Client
+) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield FILE.encode() + b"\r\n" * BLOCK
+        async with account.transaction() as tx:
+            await tx.exec_driver_sql("UPDATE imports SET grown_at = now() - interval '11 minutes'")
+        await sweep(temporal, account)
+        yield b"late@example.com,,,,,,,\r\n"
+
+    refused = await api.post("/api/contacts/import", content=content())
+    assert (refused.status_code, "Send the file again" in refused.json()["detail"]) == (409, True)
+    (given_up,) = (await api.get("/api/contacts/import")).json()["items"]
+    assert (given_up["status"], given_up["problem"]) == ("failed", "The upload broke off. Send the file again.")
+
+
 async def test_an_upload_is_taken_while_temporal_is_away_and_swept_up_later(
     api: httpx.AsyncClient, database: Database, account: TestAccount, temporal: Client
 ) -> None:
@@ -288,7 +309,7 @@ async def test_an_upload_is_taken_while_temporal_is_away_and_swept_up_later(
     async with client_for(app, account.key) as lonely, asyncio.timeout(20):
         posted = await lonely.post("/api/contacts/import", content=FILE.encode())
     assert posted.status_code == 202
-    await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{account.id}", task_queue=ORCHESTRATION)
+    await sweep(temporal, account)
     assert (await finished(api, temporal, posted.json()["id"]))["counts"] == COUNTS
 
 
