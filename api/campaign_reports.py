@@ -14,6 +14,7 @@ from database import counters, recipients
 from marketing.deliveries import DeliveryState
 from marketing.recipients import CampaignEvent, Recipient
 from marketing.reports import CampaignStats, campaign_stats
+from marketing.text import Printable
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -31,7 +32,9 @@ async def recipients_of_campaign(
     campaign_id: UUID,
     caller: Viewer,
     state: DeliveryState | None = None,
-    reason: Annotated[str | None, Query(max_length=100, description="Such as `unsubscribed` or `rejected`.")] = None,
+    reason: Annotated[
+        Printable | None, Query(max_length=100, description="Such as `unsubscribed` or `rejected`.")
+    ] = None,
     contact_id: UUID | None = None,
     cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
     limit: Limit = 50,
@@ -55,7 +58,9 @@ async def recipients_of_campaign(
 async def events_of_campaign(
     campaign_id: UUID,
     caller: Viewer,
-    name: Annotated[str | None, Query(max_length=200, description="Such as `campaign.*` or `message.clicked`.")] = None,
+    name: Annotated[
+        Printable | None, Query(max_length=200, description="Such as `campaign.*` or `message.clicked`.")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CampaignEvent]:

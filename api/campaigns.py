@@ -23,6 +23,7 @@ from marketing.campaigns import (
     states_that_allow,
 )
 from marketing.moments import kept_moment
+from marketing.text import Printable
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -105,11 +106,11 @@ async def create_campaign(definition: CampaignDefinition, caller: Editor) -> Cam
 async def list_campaigns(
     caller: Viewer,
     status: CampaignState | None = None,
-    kind: str | None = None,
-    channel: str | None = None,
+    kind: Printable | None = None,
+    channel: Printable | None = None,
     created_from: _Moment | None = None,
     created_to: _Moment | None = None,
-    search: Annotated[str | None, Query(max_length=200, description="Part of the name.")] = None,
+    search: Annotated[Printable | None, Query(max_length=200, description="Part of the name.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CampaignSummary]:

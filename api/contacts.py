@@ -10,8 +10,9 @@ from api.errors import Conflict, NotFound
 from api.paging import Cursor, Limit, Page, page_of
 from database import contacts
 from database.contacts import Filters, Nameless, Taken
-from marketing.contacts import Contact, ContactChanges, NewContact, Printable
+from marketing.contacts import Contact, ContactChanges, NewContact
 from marketing.moments import Moment
+from marketing.text import Printable
 
 router = APIRouter(prefix="/api/contacts", tags=["contacts"])
 

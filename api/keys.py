@@ -42,8 +42,8 @@ class CreatedKey(Key):
 async def create_key(new: NewKey, caller: Owner, response: Response) -> CreatedKey:
     """Make a key. Its secret is in this answer and nowhere else.
 
-    That holds for an `Idempotency-Key` too: the same request again makes no second key, but is answered with 409. If the
-    first answer was lost, revoke the key that was made (`GET /api/keys` lists it) and make another one.
+    With an `Idempotency-Key`, the same request again makes no second key, but is answered with 409. If the first answer
+    was lost, revoke the key that was made (`GET /api/keys` lists it) and make another one.
     """
     response.headers["Cache-Control"] = "no-store"
     secret = keys.new_secret()

@@ -8,6 +8,8 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from marketing.text import Printable
+
 ChannelName = Literal["email", "sms", "whatsapp"]
 Role = Literal["owner", "editor", "viewer"]
 
@@ -56,8 +58,8 @@ class Topic(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    name: str = Field(min_length=1, max_length=200)
-    description: str = Field("", max_length=1000)
+    name: Printable = Field(min_length=1, max_length=200)
+    description: Printable = Field("", max_length=1000)
 
 
 class AccountSettings(BaseModel):
@@ -80,14 +82,14 @@ class AccountSettings(BaseModel):
         },
     )
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Printable = Field(min_length=1, max_length=200)
     sender_domains: list[Domain] = Field([], max_length=100, description="Domains that campaigns may send from.")
     default_timezone: Timezone = "UTC"
     default_locale: str = Field("en", pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$")
-    postal_address: str = Field("", max_length=500, description="`{{ account.postal_address }}` in footers.")
+    postal_address: Printable = Field("", max_length=500, description="`{{ account.postal_address }}` in footers.")
     error_threshold: float = Field(
         0.05,
-        gt=0,
+        ge=0.001,
         le=1,
         description="Share of failures among the last 1,000 messages at which a campaign pauses itself.",
     )

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from marketing.accounts import Timezone
 from marketing.content import EmailContent, Prepared
 from marketing.moments import kept_moment
+from marketing.text import Printable
 
 
 class CampaignState(StrEnum):
@@ -70,7 +71,7 @@ def states_that_allow(move: Move) -> list[CampaignState]:
 
 # -- the audience ----------------------------------------------------------------------------------------------------
 
-Tag = Annotated[str, Field(min_length=1, max_length=100)]
+Tag = Annotated[Printable, Field(min_length=1, max_length=100)]
 
 
 class TagFilter(BaseModel):
@@ -169,7 +170,7 @@ class Goal(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    event: str = Field(min_length=1, max_length=200)
+    event: Printable = Field(min_length=1, max_length=200)
     within_hours: int = Field(72, ge=1, le=24 * 90)
 
 
@@ -178,7 +179,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    max_messages: int = Field(ge=1)
+    max_messages: int = Field(ge=1, le=1_000_000_000)
 
 
 _EXAMPLE: dict[str, Any] = {
@@ -204,14 +205,16 @@ class CampaignDefinition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Printable = Field(min_length=1, max_length=200)
     kind: Literal["broadcast"] = "broadcast"
     channels: list[Literal["email"]] = Field(["email"], min_length=1, max_length=1)
     content: Content = Field(default_factory=Content)
     audience: Audience | None = Field(None, description="May come later; a launch needs it.")
-    topic: str | None = Field(None, max_length=63, description="Key of a topic of the account.")
+    topic: Printable | None = Field(None, max_length=63, description="Key of a topic of the account.")
     schedule: Schedule | None = None
-    rate_limit_per_second: float | None = Field(None, gt=0, le=100_000)
+    rate_limit_per_second: float | None = Field(
+        None, ge=0.001, le=100_000, description="Messages in a second; 0.001 is one in 17 minutes."
+    )
     on_uncertain: Literal["hold", "resend"] = Field(
         "hold", description="What to do when nobody can know whether the provider took a message."
     )

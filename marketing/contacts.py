@@ -32,6 +32,7 @@ from pydantic import (
 
 from marketing.accounts import ChannelName
 from marketing.moments import Moment
+from marketing.text import UNPRINTABLE, Printable, printable
 
 Attributes = dict[str, JsonValue]
 SubscriptionStatus = Literal["subscribed", "unsubscribed", "pending"]
@@ -41,19 +42,6 @@ LONGEST_TAG = 100
 MOST_TAGS = 200
 DEEPEST_ATTRIBUTES = 3
 LARGEST_ATTRIBUTES = 32 * 1024
-
-# Control characters but tab and line breaks, and halves of surrogate pairs, which is what broken UTF-8 decodes to.
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """The text itself, if the database can hold it."""
-    if UNPRINTABLE.search(text):
-        raise ValueError("has control characters in it")
-    return text
-
-
-Printable = Annotated[str, AfterValidator(printable)]
 
 
 def normal_text(text: str) -> str:

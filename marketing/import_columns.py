@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from marketing.accounts import ChannelName
 from marketing.contact_files import FileForm
-from marketing.contacts import UNPRINTABLE, normal_text
+from marketing.contacts import normal_text
+from marketing.text import UNPRINTABLE
 
 CHANNELS: tuple[ChannelName, ...] = get_args(ChannelName)
 

@@ -10,7 +10,6 @@ import orjson
 from marketing.contact_files import Record
 from marketing.contacts import (
     LARGEST_ATTRIBUTES,
-    UNPRINTABLE,
     normal_country,
     normal_email,
     normal_locale,
@@ -22,6 +21,7 @@ from marketing.contacts import (
 from marketing.import_columns import CHANNELS, SINGLE_FIELDS, Claim, ImportPlan, claim_of
 from marketing.imports import ImportOptions
 from marketing.moments import kept_moment
+from marketing.text import UNPRINTABLE
 
 
 class Person:

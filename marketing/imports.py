@@ -8,8 +8,9 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from marketing.accounts import ChannelName
-from marketing.contacts import Printable, normal_country, normal_tags
+from marketing.contacts import normal_country, normal_tags
 from marketing.import_columns import column_field
+from marketing.text import Printable
 
 
 class ImportState(StrEnum):

@@ -105,3 +105,22 @@ def test_an_audience_is_exactly_one_of_three(audience: dict[str, object]) -> Non
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(ValidationError, match="rate_limit_per_minute"):
         CampaignDefinition.model_validate({"name": "x", "rate_limit_per_minute": 3})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"name": "a\0b"},
+        {"topic": "a\0b"},
+        {"audience": {"tags": {"any": ["a\0"]}}},
+        {"goals": [{"event": "a\ud800"}]},
+        {"budget": {"max_messages": 10**30}},
+        {"schedule": {"send_at": "9999-12-31T23:59", "timezone": "America/New_York"}},
+        {"schedule": {"send_at": "0001-01-01T00:00", "timezone": "Asia/Tokyo"}},
+        {"rate_limit_per_second": 1e-300},
+        {"rate_limit_per_second": float("nan")},
+    ],
+)
+def test_what_can_not_be_kept_or_carried_out_is_refused(field: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        CampaignDefinition.model_validate({"name": "x", **field})
