@@ -38,7 +38,7 @@ def up(
     api_port: Port = 8000,
     temporal_port: Port = 7233,
     temporal_ui_port: Port = 8233,
-    workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 2,
 ) -> None:
     """Start PostgreSQL, Temporal, workers and the API, and keep them running until Ctrl-C."""
     from local_stack import Stack
