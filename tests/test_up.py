@@ -103,7 +103,7 @@ def test_the_table_says_where_everything_is_and_all_of_it_answers(running: Up) -
     assert httpx.get(running.state["temporal_ui_url"]).status_code == 200
     assert running.account(running.key) == 200
     assert (running.data_dir / "secret_key").stat().st_mode & 0o777 == 0o600
-    assert list(running.state["programs"]) == ["PostgreSQL", "Temporal", "API", "worker 1"]
+    assert list(running.state["programs"]) == ["PostgreSQL", "Temporal", "API", "worker 1", "worker 2"]
 
 
 @pytest.mark.parametrize("name", ["worker 1", "API", "Temporal", "PostgreSQL"])
@@ -118,7 +118,7 @@ def test_a_program_that_is_killed_comes_back_by_itself(running: Up, name: str) -
 def test_programs_that_are_killed_at_the_same_moment_all_come_back(running: Up) -> None:
     for pid in running.state["programs"].values():
         os.kill(pid, signal.SIGKILL)
-    heard = [running.hear("is up again") for _ in range(4)]
+    heard = [running.hear("is up again") for _ in running.state["programs"]]
     assert {line.split("] ")[1].removesuffix(" is up again\n") for line in heard} == running.state["programs"].keys()
     assert running.account(running.key) == 200
 
