@@ -19,6 +19,7 @@ from api import (
     health,
     imports,
     keys,
+    openapi,
     subscriptions,
     templates,
     tracking,
@@ -86,4 +87,5 @@ def create_app(
     app.include_router(subscriptions.router)
     for router in ROUTERS:
         app.include_router(router, responses=errors.PROBLEMS)
+    openapi.complete(app.openapi())  # made once, and kept
     return app

@@ -51,12 +51,29 @@ async def test_every_list_has_pages(app: FastAPI) -> None:
         if method == "get"
         and "items"
         in resolved(
-            app, operation["responses"]["200"].get("content", {}).get("application/json", {}).get("schema", {})
+            app, operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
         ).get("properties", {})
     ]
     assert len(lists) >= 6
     for path, operation in lists:
         assert {"cursor", "limit"} <= {parameter["name"] for parameter in operation["parameters"]}, path
+
+
+async def test_every_post_under_api_takes_an_idempotency_key_and_nothing_else_does(app: FastAPI) -> None:
+    for path, method, operation in operations(app):
+        headers = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"]
+        expected = ["Idempotency-Key"] if method == "post" and path.startswith("/api/") else []
+        assert headers == expected, f"{method} {path}"
+
+
+async def test_the_routes_of_recipients_answer_as_they_are_described(app: FastAPI) -> None:
+    described = [each for each in operations(app) if "{token}" in each[0]]
+    assert len(described) == 6
+    async with client_for(app, None) as nobody:
+        for path, method, operation in described:
+            forged = await nobody.request(method, path.format(token="forged"))
+            assert forged.status_code == 404 and forged.content == b""
+            assert "404" in operation["responses"]
 
 
 async def ids_of(api: httpx.AsyncClient, account: TestAccount) -> dict[str, str]:
