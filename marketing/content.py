@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Annotated
 from uuid import UUID
 
 from liquid import BoundTemplate, Environment
 from markupsafe import escape
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from marketing.html import inline_css, mjml_to_html
 from marketing.links import HTML, PLAIN, Links
 from marketing.markup import ContentError, liquid_pieces, masked, tokens
 from marketing.plaintext import text_from
 from marketing.sandbox import environment, parse
+from marketing.text import Printable
 from marketing.variables import Variable, variables
 
 __all__ = ["ContentError", "EmailBody", "EmailContent", "Prepared", "Variable", "prepare"]
@@ -25,28 +25,19 @@ MOST_LIQUID = 100_000
 MOST_MARKUP = 20_000
 
 
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text can't hold U+0000")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-
-
 class EmailBody(BaseModel):
     """What an author writes in an e-mail. A draft may lack anything: `marketing.problems` tells what."""
 
     model_config = ConfigDict(extra="forbid")
 
-    subject: Text = Field("", max_length=2_000)
-    html: Text | None = Field(None, max_length=LONGEST_SOURCE)
-    mjml: Text | None = Field(None, max_length=LONGEST_SOURCE)
-    text: Text | None = Field(None, max_length=LONGEST_SOURCE, description="Made from the HTML when not given.")
-    preheader: Text | None = Field(None, max_length=2_000, description="What inboxes show after the subject.")
-    from_name: Text = Field("", max_length=200)
-    from_email: Text = Field("", max_length=320)
-    reply_to: Text | None = Field(None, max_length=320)
+    subject: Printable = Field("", max_length=2_000)
+    html: Printable | None = Field(None, max_length=LONGEST_SOURCE)
+    mjml: Printable | None = Field(None, max_length=LONGEST_SOURCE)
+    text: Printable | None = Field(None, max_length=LONGEST_SOURCE, description="Made from the HTML when not given.")
+    preheader: Printable | None = Field(None, max_length=2_000, description="What inboxes show after the subject.")
+    from_name: Printable = Field("", max_length=200)
+    from_email: Printable = Field("", max_length=320)
+    reply_to: Printable | None = Field(None, max_length=320)
 
 
 class EmailContent(EmailBody):

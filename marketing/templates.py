@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from marketing.content import EmailBody, Text
+from marketing.content import EmailBody
+from marketing.text import Printable
 
 
 class TemplateDefinition(EmailBody):
@@ -26,7 +27,7 @@ class TemplateDefinition(EmailBody):
         },
     )
 
-    name: Text = Field(min_length=1, max_length=200)
+    name: Printable = Field(min_length=1, max_length=200)
     channel: Literal["email"] = "email"
 
     @model_validator(mode="after")
