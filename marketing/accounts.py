@@ -43,13 +43,22 @@ class FrequencyCap(BaseModel):
     hours: int = Field(ge=1, le=24 * 366)
 
 
+def _local(moment: time) -> time:
+    if moment.tzinfo is not None:
+        raise ValueError("give the local time without an offset, such as '21:00'; it holds in each contact's own zone")
+    return moment
+
+
+LocalTime = Annotated[time, AfterValidator(_local)]
+
+
 class QuietHours(BaseModel):
     """No message leaves between `start` and `end`, in the contact's own zone; `end` may be on the next day."""
 
     model_config = ConfigDict(extra="forbid")
 
-    start: time
-    end: time
+    start: LocalTime
+    end: LocalTime
 
 
 class Topic(BaseModel):

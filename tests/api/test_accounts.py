@@ -28,6 +28,7 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
         ({"sender_domains": ["not a domain"]}, "news.example.com"),
         ({"error_threshold": 2}, "less than or equal to 1"),
         ({"nmae": "x"}, "nmae"),
+        ({"quiet_hours": {"start": "21:00+05:00", "end": "08:00"}}, "without an offset"),
     ],
 )
 async def test_malformed_settings_say_what_is_wrong(
