@@ -69,7 +69,9 @@ async def test_killed_workers_lose_nothing_and_send_nothing_twice(database_url: 
             totals = await run.result()
 
     states = await ledger_by_message(sent)
-    at_sink = Counter(each.message_id.strip("<>").partition("@")[0] for each in sink.received)
+    # The workers' sweep also takes care of what other tests have left open in this database.
+    own = [each for each in sink.received if each.recipient.endswith(f"-{str(account.id)[-12:]}@example.org")]
+    at_sink = Counter(each.message_id.strip("<>").partition("@")[0] for each in own)
     assert [message for message, times in at_sink.items() if times > 1] == []
     lost = [message for message, state in states.items() if state == "sent" and message not in at_sink]
     assert lost == []
