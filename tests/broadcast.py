@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from channels.sink import Sink
+from channels.sink import Received, Sink
 from database import campaigns, counters
 from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan, CampaignState, Content, EmailPlan
 from marketing.content import EmailContent, prepare
@@ -77,7 +77,12 @@ async def broadcast(account: TestAccount, **changes: Any) -> Broadcast:
     return Broadcast(campaign.id, account)
 
 
-def arrived(sink: Sink, account: TestAccount) -> list[str]:
-    """Who of the account's `tests.audience.people` got a message at the sink, once for each message."""
+def taken(sink: Sink, account: TestAccount) -> list[Received]:
+    """What the sink took for the account's `tests.audience.people`."""
     ending = f"-{str(account.id)[-12:]}@example.org"
-    return sorted(each.recipient for each in sink.received if each.recipient.endswith(ending))
+    return [each for each in sink.received if each.recipient.endswith(ending)]
+
+
+def arrived(sink: Sink, account: TestAccount) -> list[str]:
+    """Who of them got a message, once for each message."""
+    return sorted(each.recipient for each in taken(sink, account))

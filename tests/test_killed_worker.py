@@ -14,7 +14,7 @@ from activities.deliveries import Deliveries
 from channels.sink import Sink
 from local_stack import EmbeddedTemporal
 from tests.audience import people
-from tests.broadcast import Broadcast, broadcast
+from tests.broadcast import Broadcast, broadcast, taken
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.connection import connect
@@ -70,8 +70,7 @@ async def test_killed_workers_lose_nothing_and_send_nothing_twice(database_url: 
 
     states = await ledger_by_message(sent)
     # The workers' sweep also takes care of what other tests have left open in this database.
-    own = [each for each in sink.received if each.recipient.endswith(f"-{str(account.id)[-12:]}@example.org")]
-    at_sink = Counter(each.message_id.strip("<>").partition("@")[0] for each in own)
+    at_sink = Counter(each.message_id.strip("<>").partition("@")[0] for each in taken(sink, account))
     assert [message for message, times in at_sink.items() if times > 1] == []
     lost = [message for message, state in states.items() if state == "sent" and message not in at_sink]
     assert lost == []
