@@ -171,7 +171,9 @@ async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: L
         text("""
             UPDATE campaign_meters SET
                 leased = leased + :first_tries,
-                next_slot_at = greatest(next_slot_at, clock_timestamp()) + make_interval(secs => :seconds)
+                -- What recording and leasing take between two sets is made up for, up to a twentieth of a second.
+                next_slot_at = greatest(next_slot_at, clock_timestamp() - interval '50 milliseconds')
+                    + make_interval(secs => :seconds)
             WHERE campaign_id = :campaign_id
         """),
         {
