@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from marketing.accounts import Account
+from marketing.accounts import Account, ChannelName
 
 # The column of `contacts` that holds the address of a channel, and how suppressions spell it.
 ADDRESS = {"email": "contacts.email_key", "sms": "contacts.phone", "whatsapp": "contacts.phone"}
@@ -29,14 +29,14 @@ CONTACT_COLUMNS = (
 class Rules:
     """What decides, besides the contact itself. `now` is the campaign's clock."""
 
-    channel: str
+    channel: ChannelName
     topic: str | None
     account: Account
     now: datetime
 
     @property
     def parameters(self) -> dict[str, Any]:
-        cap = self.account.frequency_caps.get(self.channel)  # type: ignore[call-overload]  # any channel may be asked
+        cap = self.account.frequency_caps.get(self.channel)
         quiet = self.account.quiet_hours
         return {
             "channel": self.channel,

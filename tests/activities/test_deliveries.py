@@ -1,82 +1,20 @@
-"""What becomes of each message, whatever the provider, the worker or the world does?"""
+"""What becomes of each message, whatever the provider says and the account wants?"""
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from temporalio.testing import ActivityEnvironment
 
-from activities.campaigns import Campaigns
-from activities.deliveries import Deliveries
-from activities.inputs import Delivered, DeliverInput, FreezeInput, RestSkipped, SkipRestInput, Totals
-from channels.base import Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
+from activities.inputs import Delivered, Totals
+from channels.base import Deferred, Message, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
-from database import accounts
 from marketing.accounts import FrequencyCap, QuietHours
 from marketing.campaigns import CampaignState
-from marketing.content import EmailContent, prepare
-from marketing.tracking import RecipientLinks, Tokens
-from tests.audience import EMAIL, people
-from tests.broadcast import Broadcast, broadcast
-from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
-from tests.unreliable import Lost, UnreliableDatabase
-
-NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
-LINKS = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
-
-
-class Provider:
-    """A channel that answers as it is told, and remembers whom it was asked to reach."""
-
-    name = "email"
-
-    def __init__(self, answer: Callable[[Message], Awaitable[None]] | Exception) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
-
-    async def send(self, message: Message) -> Receipt:
-        self.asked.append(message.to)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        await self.answer(message)
-        return Receipt(str(message.delivery_id), "250 OK")
-
-    async def close(self) -> None:
-        return None
-
-
-async def freeze(sent: Broadcast, *, now: datetime = NOW, shard_size: int = 2000) -> None:
-    input = FreezeInput(account_id=sent.account.id, campaign_id=sent.id, now=now, shard_size=shard_size)
-    await ActivityEnvironment().run(Campaigns(sent.account.database).freeze_audience, input)
-
-
-async def deliver(sent: Broadcast, channel: Any, *, now: datetime = NOW, shard: int = 0, **settings: Any) -> Delivered:
-    activity = Deliveries(sent.account.database, {"email": channel}, LINKS, **settings)
-    input = DeliverInput(account_id=sent.account.id, campaign_id=sent.id, shard=shard, now=now)
-    return await ActivityEnvironment().run(activity.deliver, input)
-
-
-async def run(account: TestAccount, channel: Any, **plan: Any) -> tuple[Broadcast, Delivered]:
-    sent = await broadcast(account, **plan)
-    await freeze(sent)
-    return sent, await deliver(sent, channel)
-
-
-async def change_account(account: TestAccount, **changes: Any) -> None:
-    async with account.transaction() as tx:
-        settings = await accounts.read(tx, account.id)
-        await accounts.replace(tx, account.id, settings.model_copy(update=changes))
-
-
-async def execute(account: TestAccount, sql: str, **parameters: Any) -> None:
-    async with account.transaction() as tx:
-        await tx.execute(text(sql), parameters)
-
+from tests.audience import people
+from tests.broadcast import broadcast
+from tests.conftest import PUBLIC_URL, TestAccount
+from tests.delivering import NOW, Provider, change_account, deliver, execute, freeze, run
 
 # -- who gets it, and who does not -----------------------------------------------------------------------------------
 
@@ -100,7 +38,7 @@ async def test_each_message_is_written_for_its_contact(account: TestAccount) -> 
 
 async def test_every_skipped_contact_is_told_with_its_reason(account: TestAccount) -> None:
     good, deleted, nowhere, suppressed, left = await people(account, 5)
-    (silent,) = await people_without_consent(account)
+    (silent,) = await people(account, 1, name="silent", subscribed=False)
     await execute(account, "UPDATE contacts SET email = NULL WHERE id = :id", id=nowhere)
     await execute(
         account,
@@ -126,15 +64,6 @@ async def test_every_skipped_contact_is_told_with_its_reason(account: TestAccoun
     assert (stats.planned, stats.sent, stats.skipped, stats.pending) == (6, 1, 5, 0)
     assert stats.skipped_by_reason["no_consent"] == 1
     assert {good, silent} & {deleted, nowhere, suppressed, left} == set()
-
-
-async def people_without_consent(account: TestAccount) -> list[UUID]:
-    async with account.transaction() as tx:
-        rows = await tx.execute(
-            text("INSERT INTO contacts (account_id, email) VALUES (:id, 'silent@example.org') RETURNING id"),
-            {"id": account.id},
-        )
-        return [row.id for row in rows]
 
 
 async def test_a_topic_is_left_by_itself(account: TestAccount) -> None:
@@ -356,169 +285,3 @@ async def test_too_many_errors_pause_the_campaign_and_say_why(account: TestAccou
     stats = await sent.stats()
     assert 100 <= stats.failed <= 200
     assert stats.reconciles
-
-
-# -- what the worker and the world do --------------------------------------------------------------------------------
-
-
-async def test_a_lost_workers_messages_are_uncertain_once_its_lease_has_ended(account: TestAccount) -> None:
-    await people(account, 20)
-    sent = await broadcast(account)
-    await freeze(sent)
-    await execute(
-        account,
-        "UPDATE deliveries SET state = 'sending', lease = uuidv7(), lease_until = now() - interval '1 second'"
-        " WHERE id IN (SELECT id FROM deliveries WHERE campaign_id = :id LIMIT 5)",
-        id=sent.id,
-    )
-    result = await deliver(sent, Outbox())
-    assert result == Delivered(totals=Totals(planned=20, sent=15, uncertain=5))
-    assert await sent.ledger() == {"sent": 15, "uncertain:worker_lost": 5}
-
-
-async def test_a_cancelled_campaign_settles_a_lost_workers_messages_too(account: TestAccount) -> None:
-    await people(account, 10)
-    sent = await broadcast(account)
-    await freeze(sent)
-    await sent.set_state(CampaignState.CANCELLED)
-    hold = (
-        "UPDATE deliveries SET state = 'sending', lease = uuidv7(), lease_until = now() + CAST(:left AS interval)"
-        " WHERE id IN (SELECT id FROM deliveries WHERE campaign_id = :id ORDER BY id LIMIT 3)"
-    )
-    await execute(account, hold, id=sent.id, left="30 seconds")
-    input = SkipRestInput(account_id=account.id, campaign_id=sent.id, now=NOW)
-    skip = Campaigns(account.database).skip_rest
-    rest = await ActivityEnvironment().run(skip, input)
-    assert rest.wait_seconds is not None
-    assert 20 < rest.wait_seconds <= 30.1
-    assert await sent.ledger() == {"sending": 3, "skipped:cancelled": 7}
-    await execute(account, hold, id=sent.id, left="-1 second")
-    rest = await ActivityEnvironment().run(skip, input)
-    assert rest == RestSkipped(totals=Totals(planned=10, skipped=7, uncertain=3))
-    assert (await sent.stats()).reconciles
-
-
-async def test_messages_that_another_worker_holds_are_left_to_it(account: TestAccount) -> None:
-    await people(account, 20)
-    sent = await broadcast(account)
-    await freeze(sent)
-    await execute(
-        account,
-        "UPDATE deliveries SET state = 'sending', lease = uuidv7(), lease_until = now() + interval '30 seconds'"
-        " WHERE id IN (SELECT id FROM deliveries WHERE campaign_id = :id LIMIT 5)",
-        id=sent.id,
-    )
-    outbox = Outbox()
-    result = await deliver(sent, outbox)
-    assert len(outbox.messages) == 15
-    assert result.next_due is not None
-    assert timedelta(seconds=20) < result.next_due - NOW < timedelta(seconds=40)
-
-
-async def test_a_worker_that_wakes_up_late_records_nothing(account: TestAccount) -> None:
-    await people(account, 3)
-
-    async def somebody_else_settles(_: Message) -> None:
-        await execute(
-            account, "UPDATE deliveries SET state = 'uncertain', lease = NULL WHERE state = 'sending'", id=account.id
-        )
-
-    sent, _ = await run(account, Provider(somebody_else_settles))
-    assert await sent.ledger() == {"uncertain": 3}
-    assert (await sent.stats()).sent == 0
-
-
-async def test_a_worker_asked_to_stop_finishes_its_sets_and_leaves_the_rest(account: TestAccount) -> None:
-    await people(account, 40)
-    sent = await broadcast(account)
-    await freeze(sent)
-    environment = ActivityEnvironment()
-
-    async def stop(_: Message) -> None:
-        environment.worker_shutdown()
-
-    activity = Deliveries(account.database, {"email": Provider(stop)}, LINKS, set_size=10, lanes=1)
-    input = DeliverInput(account_id=account.id, campaign_id=sent.id, shard=0, now=NOW)
-    result = await environment.run(activity.deliver, input)
-    ledger = await sent.ledger()
-    assert ledger["sent"] in (10, 20)
-    assert ledger["planned"] == 40 - ledger["sent"]
-    assert result.next_due is not None
-
-
-async def test_a_turn_ends_and_leaves_the_rest_to_the_next(account: TestAccount) -> None:
-    await people(account, 30)
-    sent = await broadcast(account)
-    await freeze(sent)
-    first = await deliver(sent, Outbox(), set_size=10, lanes=1, turn_seconds=0.0)
-    assert first.totals.sent == 0
-    assert first.next_due == NOW
-    second = await deliver(sent, Outbox())
-    assert second == Delivered(totals=Totals(planned=30, sent=30))
-
-
-async def test_a_paused_campaign_leases_nothing(account: TestAccount) -> None:
-    await people(account, 5)
-    sent = await broadcast(account)
-    await freeze(sent)
-    await sent.set_state(CampaignState.PAUSED)
-    outbox = Outbox()
-    result = await deliver(sent, outbox)
-    assert not outbox.messages
-    assert result.stopped
-
-
-async def test_a_template_that_fails_for_one_contact_fails_for_that_one_alone(account: TestAccount) -> None:
-    victim, *_ = await people(account, 4)
-    await execute(
-        account,
-        "UPDATE contacts SET attributes = jsonb_build_object('n', repeat('x', 2000000)) WHERE id = :id",
-        id=victim,
-    )
-    sent = await broadcast(account)
-    content = EmailContent.model_validate({**EMAIL, "html": EMAIL["html"] + "{{ contact.n }}{{ contact.n }}"})
-    prepared = prepare(content).model_dump_json()
-    await execute(
-        account,
-        "UPDATE campaigns SET plan = jsonb_set(plan, '{email,prepared}', CAST(:prepared AS jsonb)) WHERE id = :id",
-        prepared=prepared,
-        id=sent.id,
-    )
-    await freeze(sent)
-    await deliver(sent, Outbox())
-    assert await sent.ledger() == {"sent": 3, "failed:render": 1}
-
-
-async def test_freezing_twice_plans_nobody_twice(account: TestAccount) -> None:
-    await people(account, 10)
-    sent = await broadcast(account)
-    await freeze(sent)
-    await people_without_consent(account)
-    await freeze(sent)
-    assert await sent.ledger() == {"planned": 10}
-    assert (await sent.stats()).planned == 10
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_lost_answers_of_the_database_lose_no_message_and_send_none_twice(
-    account: TestAccount, database_url: str, seed: int
-) -> None:
-    await people(account, 120)
-    sent = await broadcast(account)
-    await freeze(sent)
-    outbox = Outbox()
-    unreliable = UnreliableDatabase(database_url, random.Random(seed), loss=0.3)
-    activity = Deliveries(unreliable, {"email": outbox}, LINKS, set_size=5)
-    input = DeliverInput(account_id=account.id, campaign_id=sent.id, shard=0, now=NOW)
-    while True:  # as Temporal would
-        try:
-            result = await ActivityEnvironment().run(activity.deliver, input)
-        except Lost:
-            continue
-        break
-    await unreliable.close()
-    assert unreliable.lost > 3
-    assert result == Delivered(totals=Totals(planned=120, sent=120))
-    assert len({message.to for message in outbox.messages}) == len(outbox.messages) == 120
-    assert await sent.ledger() == {"sent": 120}
-    assert (await sent.stats()).sent == 120

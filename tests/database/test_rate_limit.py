@@ -12,10 +12,10 @@ from activities.inputs import Totals
 from channels.sink import Sink
 from database import campaigns, leases
 from database.leases import Lease
-from tests.activities.test_deliveries import freeze
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast, taken
 from tests.conftest import TestAccount
+from tests.delivering import freeze
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.inputs import CampaignInput
 from workflows.options import ORCHESTRATION
