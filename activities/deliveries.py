@@ -44,7 +44,8 @@ class Mailing:
 
 @dataclass
 class Deliveries:
-    """
+    """Sends what a campaign has planned.
+
     Args:
         set_size: messages leased at once.
         lanes: sets under way at once in one `deliver`. One is enough: leasing and recording overlap with the sending of
@@ -69,7 +70,7 @@ class Deliveries:
         A worker that is asked to stop finishes its sets and leaves the rest to the next.
         """
         delivery = _Delivery(self, input, await self.mailing(input.account_id, input.campaign_id))
-        helpers = [asyncio.create_task(delivery.beat()), asyncio.create_task(delivery.watch_for_shutdown())]
+        beside = [asyncio.create_task(delivery.beat()), asyncio.create_task(delivery.watch_for_shutdown())]
         work = asyncio.create_task(delivery.run())
         try:
             return await asyncio.shield(work)
@@ -78,8 +79,8 @@ class Deliveries:
             await work  # what is in flight is finished and recorded
             raise
         finally:
-            for helper in helpers:
-                helper.cancel()
+            for task in beside:
+                task.cancel()
 
     async def mailing(self, account_id: UUID, campaign_id: UUID) -> Mailing:
         """The campaign's plan, which never changes after the launch."""

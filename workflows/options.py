@@ -17,7 +17,6 @@ PRIORITY_TEST, PRIORITY_AUTOMATION, PRIORITY_BROADCAST = 1, 2, 4
 class ActivityOptions(TypedDict, total=False):
     task_queue: str
     start_to_close_timeout: timedelta
-    schedule_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
 
@@ -28,15 +27,17 @@ STARTING = timedelta(seconds=5)
 # What no retry can help: a plan that this version can't read, a template that does not compile.
 _HOPELESS = ["ValidationError", "ContentError"]
 
+
+def _until_it_works(first: timedelta, longest: timedelta) -> RetryPolicy:
+    """Try again after `first`, then ever more slowly, `longest` at the most."""
+    return RetryPolicy(initial_interval=first, maximum_interval=longest, non_retryable_error_types=_HOPELESS)
+
+
 # The database is asked one small thing. Retried for ever: it will come back.
 QUICK: ActivityOptions = {
     "task_queue": ORCHESTRATION,
     "start_to_close_timeout": timedelta(seconds=20),
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(milliseconds=200),
-        maximum_interval=timedelta(seconds=10),
-        non_retryable_error_types=_HOPELESS,
-    ),
+    "retry_policy": _until_it_works(timedelta(milliseconds=200), timedelta(seconds=10)),
 }
 
 # Messages leave. A worker that dies is noticed by its missing heartbeats.
@@ -44,11 +45,7 @@ SENDING: ActivityOptions = {
     "task_queue": DELIVERY_EMAIL,
     "start_to_close_timeout": timedelta(hours=2),
     "heartbeat_timeout": timedelta(seconds=10),
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(milliseconds=500),
-        maximum_interval=timedelta(seconds=10),
-        non_retryable_error_types=_HOPELESS,
-    ),
+    "retry_policy": _until_it_works(timedelta(milliseconds=500), timedelta(seconds=10)),
 }
 
 # A message whose loss is seen at once, and whose doubling is not worth a risk.
@@ -63,11 +60,7 @@ CRUNCHING: ActivityOptions = {
     "task_queue": BULK,
     "start_to_close_timeout": timedelta(minutes=30),
     "heartbeat_timeout": timedelta(seconds=60),
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(seconds=1),
-        maximum_interval=timedelta(seconds=30),
-        non_retryable_error_types=_HOPELESS,
-    ),
+    "retry_policy": _until_it_works(timedelta(seconds=1), timedelta(seconds=30)),
 }
 
 # An import goes on where it stood as soon as it is missed, and gives up after most of an hour of failures.
