@@ -1,86 +1,21 @@
 """`carillon up`, typed as people type it: it comes up, comes back, ends in order and carries on."""
 
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
 
 import httpx
 import psutil
 import pytest
 
-from database.embedded import make_data_dir
 from local_stack import EmbeddedTemporal, free_port
+from tests.up import CLI, FREE_PORTS, Up, clean_environment, folder
 
-CLI = Path(__file__).parent.parent / "cli.py"
 OWN_KEY = "car_of_the_operator_herself"
-FREE_PORTS = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
-
-
-class Up:
-    """One `carillon up`, and what it has said so far."""
-
-    def __init__(self, data_dir: Path, *arguments: str, **env: str) -> None:
-        self.data_dir = data_dir
-        self.process = subprocess.Popen(
-            [sys.executable, CLI, "up", "--data-dir", data_dir, *FREE_PORTS, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=data_dir,
-            env=clean_environment() | env,
-            start_new_session=True,
-        )
-        self.said = ""
-        self.hear("Ctrl-C")
-        self.programs = [psutil.Process(pid) for pid in self.state["programs"].values()]
-
-    def hear(self, words: str) -> str:
-        """The next line with these words."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.said += line
-            if words in line:
-                return line
-        raise AssertionError(f"It ended without a word of {words!r}:\n{self.said}")
-
-    @property
-    def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads((self.data_dir / "up.json").read_text())
-        return state
-
-    @property
-    def key(self) -> str:
-        return next(word for word in self.said.split() if word.startswith("car_"))
-
-    def account(self, key: str) -> int:
-        answer = httpx.get(f"{self.state['api_url']}/api/account", headers={"Authorization": f"Bearer {key}"})
-        return answer.status_code
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.communicate(timeout=60)
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("CARILLON_")}
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    made = make_data_dir(None)
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture
