@@ -62,6 +62,7 @@ class Sink:
         letters: a folder that gets each message as a file: `000001.eml`, `000002.eml`, …
         keep: the most of `received` and `contents` that stay in memory. `count` and `duplicates` cover everything.
         policy: asked at every step, for tests of what can go wrong.
+        delay: seconds between taking a message and saying so, as a busy relay has.
         tls: a server's certificate: offers STARTTLS, or speaks TLS from the start with `implicit_tls`.
         options: for `aiosmtpd.smtp.SMTP`, such as `auth_required` and `authenticator`.
     """
@@ -76,6 +77,7 @@ class Sink:
         keep: int = 100_000,
         keep_contents: int = 20,
         policy: Policy | None = None,
+        delay: float = 0.0,
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         **options: Any,
@@ -83,6 +85,7 @@ class Sink:
         self.host = host
         self.port = port
         self.policy = policy
+        self.delay = delay
         self.pipelining = True
         self.count = 0
         self.connections = 0  # ever opened
@@ -187,6 +190,7 @@ class _Conversation(SMTP):
         self._brought = 0
         self._deaf = False
         self._leaving = False
+        self._is_slow = False  # a message was taken, and its sender is not told yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -204,8 +208,14 @@ class _Conversation(SMTP):
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        while self._unread and not self._deaf and (self._read_content() if self._in_content else self._read_command()):
-            pass
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._unread and not self._deaf and not self._is_slow:
+            if not (self._read_content() if self._in_content else self._read_command()):
+                break
+        if self._is_slow:
+            return
         if self._answers and self._out is not None:
             self._out.write(b"\r\n".join((*self._answers, b"")))
             self._answers.clear()
@@ -280,7 +290,14 @@ class _Conversation(SMTP):
         if self._accepts("CONTENT", b"250 2.0.0 Taken", self._recipients[0], content):
             self._brought += 1
         self._forget()
+        if self._sink.delay:
+            self._is_slow = True
+            asyncio.get_running_loop().call_later(self._sink.delay, self._answer_late)
         return True
+
+    def _answer_late(self) -> None:
+        self._is_slow = False
+        self._go_on()
 
     def _accepts(self, step: str, yes: bytes, recipient: str = "", content: bytes | None = None) -> bool:
         verdict = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from channels.base import Unavailable
+from channels.base import Uncertain, Unavailable
 from channels.sink import Misdeed, Sink
 from channels.smtp import SmtpChannel
 from tests.channels.messages import a_message
@@ -119,3 +119,23 @@ async def test_it_misbehaves_as_asked() -> None:
             await channel.send(a_message())
         await channel.close()
         assert sink.count == 1
+
+
+async def test_a_slow_one_has_the_message_long_before_it_says_so() -> None:
+    async with Sink(delay=60) as sink:
+        channel = SmtpChannel(sink.url)
+        sending = asyncio.create_task(channel.send(a_message("a@example.org")))
+        await sink.next_arrival()
+        assert not sending.done()
+        assert sink.count == 1
+        sink.hang_up()
+        with pytest.raises(Uncertain):
+            await sending
+
+
+async def test_a_slow_one_answers_every_message_in_the_end() -> None:
+    async with Sink(delay=0.001) as sink:
+        channel = SmtpChannel(sink.url, connections=2)
+        await asyncio.gather(*(channel.send(a_message(f"{n}@example.org")) for n in range(20)))
+        await channel.close()
+        assert sink.count == 20
