@@ -9,7 +9,7 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from channels.base import Uncertain, Unavailable
+from channels.base import Unavailable, Uncertain
 from channels.sink import Misdeed, Sink
 from channels.smtp import SmtpChannel
 from tests.channels.messages import a_message
