@@ -39,22 +39,35 @@ class Caller:
 
 @dataclass
 class FailedAttempts:
-    """Slows down whoever guesses keys: `most` wrong ones per address and minute."""
+    """Slows down whoever guesses keys: `most` wrong ones per address and minute.
+
+    A key that was right before is no guess: behind one proxy or office everybody has the same address, and nobody shall
+    be locked out by what others send.
+    """
 
     most: int = 20
     seen: dict[str, deque[float]] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)  # hashes of keys, which only this process can make
 
-    def check(self, address: str) -> None:
+    def check(self, address: str, secret: str) -> None:
+        if hash(secret) in self.known:
+            return
         attempts = self.seen.get(address)
         while attempts and attempts[0] < monotonic() - 60:
             attempts.popleft()
         if attempts and len(attempts) >= self.most:
             raise TooMany("Too many wrong API keys from this address. Wait a minute.", headers={"Retry-After": "60"})
 
-    def note(self, address: str) -> None:
+    def note(self, address: str, secret: str) -> None:
         if len(self.seen) > 10_000:
             self.seen.clear()
         self.seen.setdefault(address, deque()).append(monotonic())
+        self.known.discard(hash(secret))
+
+    def trust(self, secret: str) -> None:
+        if len(self.known) > 10_000:
+            self.known.clear()
+        self.known.add(hash(secret))
 
 
 async def identify(request: Request, secret: str | None) -> Caller:
@@ -68,12 +81,13 @@ async def identify(request: Request, secret: str | None) -> Caller:
         raise Unauthorized("Send your API key: `Authorization: Bearer <key>`.")
     address = request.client.host if request.client else ""
     failed: FailedAttempts = request.app.state.failed_attempts
-    failed.check(address)
+    failed.check(address, secret)
     database: Database = request.app.state.database
     found = await keys.find(database, secret)
     if found is None:
-        failed.note(address)
+        failed.note(address, secret)
         raise Unauthorized("This API key is wrong or was revoked. An owner can make a new one: POST /api/keys.")
+    failed.trust(secret)
     return Caller(found.account_id, found.key_id, found.role, database)
 
 

@@ -84,7 +84,7 @@ def allow(move: Move, state: CampaignState) -> None:
     try:
         check_move(move, state)
     except WrongMove as wrong:
-        raise Conflict(str(wrong), status=state, allowed=wrong.allowed) from wrong
+        raise Conflict(str(wrong), campaign_status=state, allowed=wrong.allowed) from wrong
 
 
 def check_schedule(schedule: Schedule | None) -> None:

@@ -16,6 +16,8 @@ from marketing.text import Printable
 
 router = APIRouter(prefix="/api/contacts", tags=["contacts"])
 
+_ONE = "/{contact_id:uuid}"  # /api/contacts/import is no contact
+
 
 @router.post("", status_code=201, responses={200: {"model": Contact, "description": "Known already, and changed."}})
 async def save_contact(new: NewContact, caller: Editor, response: Response) -> Contact:
@@ -51,7 +53,7 @@ async def list_contacts(
     return page_of(found, limit, lambda contact: contact.id)
 
 
-@router.get("/{contact_id}")
+@router.get(_ONE)
 async def read_contact(contact_id: UUID, caller: Viewer) -> Contact:
     """A contact, with what it agreed to."""
     async with caller.transaction() as tx:
@@ -61,7 +63,7 @@ async def read_contact(contact_id: UUID, caller: Viewer) -> Contact:
     return contact
 
 
-@router.patch("/{contact_id}")
+@router.patch(_ONE)
 async def change_contact(contact_id: UUID, changes: ContactChanges, caller: Editor) -> Contact:
     """Change what is given and leave the rest. Null forgets; attributes are merged name by name; tags are replaced."""
     try:
@@ -76,7 +78,7 @@ async def change_contact(contact_id: UUID, changes: ContactChanges, caller: Edit
     return contact
 
 
-@router.delete("/{contact_id}", status_code=204)
+@router.delete(_ONE, status_code=204)
 async def delete_contact(contact_id: UUID, caller: Editor) -> None:
     """Delete a contact: nothing that has not left yet is sent to them any more."""
     async with caller.transaction() as tx:

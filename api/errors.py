@@ -1,6 +1,7 @@
 """How do we say no? RFC 9457 problem details: a status, what is wrong, and the next step."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 log = structlog.get_logger()
 
@@ -25,7 +27,8 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An error for people: `detail` says what is wrong and what to do; `more` is added to the answer as it is."""
+    """An error for people: `detail` says what is wrong and what to do; `more` is added to the answer, and replaces
+    nothing of it."""
 
     status = 500
     title = "Internal error"
@@ -37,7 +40,7 @@ class Problem(Exception):
         self.more = more
 
     def response(self) -> JSONResponse:
-        body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail, **self.more}
+        body = {**self.more, "type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
@@ -86,12 +89,14 @@ class Unavailable(Problem):
 
 def documented(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """What a route may answer, for the OpenAPI document."""
-    content = {"application/problem+json": {"schema": ProblemDetails.model_json_schema()}}
+    content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}}}
     return {kind.status: {"description": kind.title, "content": content} for kind in kinds}
 
 
 # What any route under /api may answer.
-PROBLEMS = documented(Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Malformed, TooMany, Unavailable)
+PROBLEMS = documented(
+    BadRequest, Unauthorized, Forbidden, NotFound, Conflict, TooLarge, Malformed, TooMany, Unavailable
+)
 
 
 def install(app: FastAPI) -> None:
@@ -107,15 +112,30 @@ def install(app: FastAPI) -> None:
         return Malformed(_sentence(wrong), errors=wrong).response()
 
     @app.exception_handler(HTTPException)
-    async def plain(_: Request, error: HTTPException) -> JSONResponse:
-        answer = Problem(str(error.detail), headers=dict(error.headers or {}))
-        answer.status, answer.title = error.status_code, str(error.detail)
+    async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        answer = Problem(f"{error.detail}.", headers=dict(error.headers or {}))
+        answer.status, answer.title = error.status_code, HTTPStatus(error.status_code).phrase
+        if error.status_code == 404:
+            answer.detail = "There is nothing at this address. GET /docs shows what there is."
+        if error.status_code == 405:
+            taken = ", ".join(_methods(request))
+            answer.detail, answer.headers = f"{request.method} is not taken here, but {taken}.", {"Allow": taken}
         return answer.response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
         return Problem("Something went wrong on our side. It was logged; try again.").response()
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be asked of this path. Starlette knows only what the first of its routes takes."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
 
 
 def message_of(error: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from api.errors import ProblemDetails
+
 Document = dict[str, Any]
 
 _IDEMPOTENCY_KEY: Document = {
@@ -91,7 +93,8 @@ _RECIPIENTS: Document = {
 
 
 def complete(document: Document) -> None:
-    """Add the header that every POST takes, and the routes that FastAPI does not know."""
+    """Add the header that every POST takes, the body of every refusal, and the routes that FastAPI does not know."""
+    document["components"]["schemas"][ProblemDetails.__name__] = ProblemDetails.model_json_schema()
     for path, operations in document["paths"].items():
         if path.startswith("/api/") and "post" in operations:
             operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)

@@ -115,6 +115,7 @@ async def test_pause_resume_and_cancel_over_the_api(
     refused = await api.post(f"/api/campaigns/{campaign}/pause")
     assert refused.status_code == 409
     assert refused.json()["allowed"] == ["cancel", "resume"]
+    assert (refused.json()["status"], refused.json()["campaign_status"]) == (409, "paused")
     resumed = await api.post(f"/api/campaigns/{campaign}/resume")
     assert resumed.json()["status"] == "running"
     await sink.next_arrival()

@@ -3,6 +3,7 @@
 import httpx
 from fastapi import FastAPI
 
+from database import keys
 from tests.conftest import TestAccount, client_for
 
 
@@ -69,3 +70,21 @@ async def test_guessing_keys_is_slowed_down(app: FastAPI) -> None:
             for n in range(25)
         ]
     assert answers == [401] * 20 + [429] * 5
+
+
+async def test_who_guesses_keys_locks_nobody_out_but_newcomers(
+    app: FastAPI, account: TestAccount, other_account: TestAccount
+) -> None:
+    transport = httpx.ASGITransport(app, client=("127.0.0.10", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://carillon.test") as office:
+
+        async def ask(key: str) -> int:
+            return (await office.get("/api/account", headers={"Authorization": f"Bearer {key}"})).status_code
+
+        assert await ask(account.key) == 200
+        assert [await ask(f"guess-{n}") for n in range(21)] == [401] * 20 + [429]
+        assert await ask(account.key) == 200
+        assert await ask(other_account.key) == 429  # as good as a guess that hits
+        async with account.transaction() as tx:
+            await keys.revoke(tx, (await keys.page(tx, after=None, limit=1))[0].id)
+        assert [await ask(account.key), await ask(account.key)] == [401, 429]

@@ -107,14 +107,15 @@ async def test_another_accounts_key_opens_nothing(
 
 
 @pytest.mark.parametrize("key", [None, "car_wrong", "", "x" * 5000])
-async def test_without_a_valid_key_every_route_under_api_answers_401(app: FastAPI, key: str | None) -> None:
+async def test_without_a_valid_key_every_route_under_api_answers_401(
+    app: FastAPI, account: TestAccount, key: str | None
+) -> None:
     paths = [each for each in operations(app) if each[0].startswith("/api/")]
     transport = httpx.ASGITransport(app, client=(f"127.1.0.{len(key or '') % 250}", 1))
     headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
     async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL, headers=headers) as nobody:
         for path, method, _ in paths:
-            filled = path.replace("{", "").replace("}", "")
-            answer = await nobody.request(method, filled)
+            answer = await nobody.request(method, re.sub(r"{\w+}", str(account.id), path))
             assert answer.status_code in (401, 429), f"{method} {path}"
 
 
@@ -124,6 +125,19 @@ async def test_an_unknown_route_and_a_wrong_method_are_problems_too(app: FastAPI
             assert answer.status_code in (404, 405)
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == answer.status_code
+
+
+async def test_a_wrong_method_is_told_every_right_one(api: httpx.AsyncClient) -> None:
+    refused = await api.delete("/api/account")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, PUT")
+    assert refused.json()["detail"] == "DELETE is not taken here, but GET, PUT."
+    assert (await api.patch("/api/contacts/import")).headers["allow"] == "GET, POST"
+
+
+async def test_a_body_that_is_no_text_is_refused_as_documented(app: FastAPI, api: httpx.AsyncClient) -> None:
+    refused = await api.post("/api/keys", content=b"\xff", headers={"content-type": "application/json"})
+    assert refused.status_code == 400 and refused.json()["title"] == "Bad Request"
+    assert "400" in app.openapi()["paths"]["/api/keys"]["post"]["responses"]
 
 
 async def test_the_api_page_asks_nobody_else_for_its_scripts(api: httpx.AsyncClient) -> None:
