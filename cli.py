@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-import structlog
 import typer
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from database.embedded import CannotStart, default_data_dir
 from settings import Settings, settings
+from telemetry import logs
 
 # What only some commands need is imported by them, so that the others answer at once.
 if TYPE_CHECKING:
@@ -382,39 +382,8 @@ def _overview(stack: "Stack", new_key: str = "") -> Table:
 
 
 def configure_logging(complete: Settings, *, quiet: bool = False) -> None:
-    """Everything that is logged, by us or by a library, goes to stderr in one form."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso"),
-        structlog.processors.format_exc_info,
-        _without_color_message,
-    ]
-    last: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if complete.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
-        )
-    )
-    logging.basicConfig(handlers=[handler], level="WARNING" if quiet else complete.log_level.upper(), force=True)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
-def _without_color_message(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Uvicorn says everything twice, once for terminals."""
-    event.pop("color_message", None)
-    return event
+    """Everything that is said goes to stderr in one form."""
+    logs.configure(complete.log_level, complete.log_format, quiet=quiet)
 
 
 def main() -> None:

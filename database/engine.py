@@ -37,6 +37,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
+            hide_parameters=True,  # what went wrong is logged, whom it was about is not
             connect_args={"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", "connect_timeout": 10},
             json_serializer=_json,
             json_deserializer=orjson.loads,
