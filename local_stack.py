@@ -440,8 +440,8 @@ class Stack:
                 except CannotStart as error:
                     log.warning("%s", error)
                     pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            log.warning("%s is up again", part.program.name)
             self._record()
+            log.warning("%s is up again", part.program.name)
 
     def _record(self) -> None:
         """Write `up.json`, by which tools find the processes."""
