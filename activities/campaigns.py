@@ -20,6 +20,7 @@ from activities.inputs import (
     WaveOfShards,
 )
 from database import accounts, campaigns, counters, deliveries, leases
+from database.deliveries import Wave
 from database.eligibility import Rules
 from database.engine import Connection, Database
 from marketing.campaigns import ENDED, CampaignState
@@ -33,7 +34,12 @@ class Campaigns:
 
     @activity.defn
     async def freeze_audience(self, input: FreezeInput) -> Frozen:
-        """Plan one delivery per contact of the audience, in one transaction; a second call finds it done."""
+        """Plan one delivery per contact of the audience, in one transaction.
+
+        A second call finds it done and tells of no waves: some shards may have been begun, and `open_shards` knows
+        which are left.
+        """
+        waves: list[Wave] = []
         async with self.database.transaction(input.account_id) as tx:
             plan = await campaigns.load_plan(tx, input.campaign_id)
             account = await accounts.read(tx, input.account_id)
@@ -52,7 +58,7 @@ class Campaigns:
                 await campaigns.log(
                     tx, input.account_id, input.campaign_id, "campaign.audience_frozen", planned=str(planned)
                 )
-            waves = await deliveries.waves(tx, input.campaign_id)
+                waves = await deliveries.waves(tx, input.campaign_id)
             totals = await read_totals(tx, input.campaign_id)
         return Frozen(
             planned=totals.planned,
@@ -64,18 +70,25 @@ class Campaigns:
         """Give the campaign a state if it may have it; answer what it has now."""
         wanted = CampaignState(input.state)
         async with self.database.transaction(input.account_id) as tx:
-            await campaigns.change_state(tx, input.account_id, input.campaign_id, wanted, input.reason)
+            if wanted is not CampaignState.COMPLETED or await self._nothing_is_open(tx, input.campaign_id):
+                await campaigns.change_state(tx, input.account_id, input.campaign_id, wanted, input.reason)
             state, reason = await campaigns.state_of(tx, input.campaign_id)
             if input.final and state in ENDED:
                 await campaigns.mark_finished(tx, input.campaign_id)
         return StateAnswer(state=state, reason=reason)
+
+    async def _nothing_is_open(self, tx: Connection, campaign_id: UUID) -> bool:
+        """Somebody may have put messages back at the last moment; with the lock nobody does until we have ended."""
+        await campaigns.read(tx, campaign_id, lock=True)
+        return not await deliveries.open_shards(tx, campaign_id, limit=1)
 
     @activity.defn
     async def open_shards(self, input: CampaignRef) -> OpenShards:
         """Where the ledger still has something to do."""
         async with self.database.transaction(input.account_id) as tx:
             found = await deliveries.open_shards(tx, input.campaign_id, limit=1000)
-        return OpenShards(shards=[ShardDue(shard=shard, due=due) for shard, due in found])
+            totals = await read_totals(tx, input.campaign_id)
+        return OpenShards(shards=[ShardDue(shard=shard, due=due) for shard, due in found], totals=totals)
 
     @activity.defn
     async def read_state(self, input: CampaignRef) -> StateAnswer:

@@ -9,7 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
-from activities.inputs import Delivered, DeliverInput, FreezeInput
+from activities.inputs import Delivered, DeliverInput, FreezeInput, Frozen
 from channels.base import Message, Receipt
 from database import accounts
 from marketing.tracking import RecipientLinks, Tokens
@@ -40,9 +40,9 @@ class Provider:
         return None
 
 
-async def freeze(sent: Broadcast, *, now: datetime = NOW, shard_size: int = 2000) -> None:
+async def freeze(sent: Broadcast, *, now: datetime = NOW, shard_size: int = 2000) -> Frozen:
     input = FreezeInput(account_id=sent.account.id, campaign_id=sent.id, now=now, shard_size=shard_size)
-    await ActivityEnvironment().run(Campaigns(sent.account.database).freeze_audience, input)
+    return await ActivityEnvironment().run(Campaigns(sent.account.database).freeze_audience, input)
 
 
 async def deliver(sent: Broadcast, channel: Any, *, now: datetime = NOW, shard: int = 0, **settings: Any) -> Delivered:

@@ -1,4 +1,4 @@
-"""Which word is the last when several ask for a campaign's state at once?"""
+"""A campaign's books: which word about its state is the last, and what is left of it when its workflow begins anew?"""
 
 from typing import Literal
 
@@ -6,10 +6,13 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.campaigns import Campaigns
-from activities.inputs import StateAnswer, StateChange
+from activities.inputs import CampaignRef, ShardDue, StateAnswer, StateChange
+from channels.base import Message
 from marketing.campaigns import CampaignState
+from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import TestAccount
+from tests.delivering import NOW, Provider, deliver, freeze
 
 
 async def ask(
@@ -44,3 +47,18 @@ async def test_what_has_ended_stays_so(account: TestAccount, end: Literal["compl
 async def test_asking_twice_is_asking_once(account: TestAccount) -> None:
     sent = await broadcast(account)
     assert await ask(sent, "paused") == await ask(sent, "paused") == StateAnswer(state="paused", reason="asked")
+
+
+async def test_a_workflow_that_begins_anew_is_told_only_of_what_is_left(account: TestAccount) -> None:
+    await people(account, 30)
+    sent = await broadcast(account)
+    assert [(wave.first, wave.last) for wave in (await freeze(sent, shard_size=10)).waves] == [(0, 2)]
+    await deliver(sent, Provider(_accept), shard=1)
+    assert (await freeze(sent, shard_size=10)).waves == []
+    ref = CampaignRef(account_id=account.id, campaign_id=sent.id)
+    left = await ActivityEnvironment().run(Campaigns(account.database).open_shards, ref)
+    assert left.shards == [ShardDue(shard=0, due=NOW), ShardDue(shard=2, due=NOW)]
+
+
+async def _accept(_: Message) -> None:
+    return None
