@@ -24,6 +24,7 @@ class GroupCommit(Generic[Item, Answer]):
         largest: most items in one group.
         most_waiting: more than this many are refused with `Full`.
         at_once: groups that are stored at the same time, each of another account.
+        patience_seconds: how long an item waits for its answer.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class GroupCommit(Generic[Item, Answer]):
         largest: int = 500,
         most_waiting: int = 10_000,
         at_once: int = 4,
+        patience_seconds: float = 60.0,
     ) -> None:
         self._store = store
         self._largest = largest
         self._most_waiting = most_waiting
+        self._patience_seconds = patience_seconds
         self._slots = asyncio.Semaphore(at_once)
         self._waiting: dict[UUID, deque[tuple[Item, asyncio.Future[Answer]]]] = {}
         self._count = 0
@@ -47,12 +50,14 @@ class GroupCommit(Generic[Item, Answer]):
 
         Raises:
             Full: nothing was stored.
+            TimeoutError: it took too long; it may be stored yet.
             Exception: whatever `store` raised for the group.
         """
         if self._count >= self._most_waiting:
             raise Full("Too much is waiting to be stored.")
         self._count += 1
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
         if account_id in self._waiting:
             self._waiting[account_id].append((item, answer))
         else:
@@ -60,7 +65,11 @@ class GroupCommit(Generic[Item, Answer]):
             task = asyncio.create_task(self._work_off(account_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await answer
+        timer = loop.call_later(self._patience_seconds, _give_up, answer)  # asyncio.timeout() costs thrice as much
+        try:
+            return await answer
+        finally:
+            timer.cancel()
 
     async def close(self) -> None:
         """Store what is waiting."""
@@ -86,3 +95,8 @@ class GroupCommit(Generic[Item, Answer]):
         for (_, waiter), answer in zip(group, answers, strict=True):
             if not waiter.done():  # whoever asked may be gone
                 waiter.set_result(answer)
+
+
+def _give_up(answer: asyncio.Future[Answer]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError("It was not stored in good time."))

@@ -55,7 +55,7 @@ def sign_in_request(action: Action, method: str, headers: Mapping[str, str]) -> 
     """What the request itself gives away. `headers` has lower-case names, or finds names in any case."""
     if method == "HEAD":
         return Sign.HEAD
-    if any(_says_prefetch(headers.get(name, "")) for name in PREFETCH_HEADERS):
+    if any(_says_prefetch(headers[name]) for name in PREFETCH_HEADERS if name in headers):
         return Sign.PREFETCH
     return _sign_in_agent(action, headers.get("user-agent", "")[:500])
 
