@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from time import monotonic
+from time import monotonic, time_ns
 from uuid import UUID, uuid4
 
 import structlog
@@ -26,6 +26,8 @@ from marketing.campaigns import CampaignPlan, CampaignState
 from marketing.deliveries import MOST_ATTEMPTS, MOST_SENDINGS, FailReason, UncertainReason, retry_delay
 from marketing.rendering import RenderError
 from marketing.tracking import RecipientLinks
+from telemetry import metrics
+from telemetry.tracing import measured, tell_message, tracer
 
 log = structlog.get_logger()
 
@@ -52,6 +54,7 @@ class Deliveries:
             the other shards, and a second doubles what a killed worker leaves uncertain (docs/performance.md).
         turn_seconds: after so long a `deliver` lets others have its place and tells how the campaign stands.
         lease_seconds: how long a set is ours. The shorter, the sooner a killed worker's messages are settled.
+        traced_share: how many of the messages that were sent get a span of their own, where there are traces.
     """
 
     database: Database
@@ -61,6 +64,7 @@ class Deliveries:
     lanes: int = 1
     turn_seconds: float = 15.0
     lease_seconds: float = 60.0
+    traced_share: float = 0.0
     mailings: OrderedDict[UUID, Mailing] = field(default_factory=OrderedDict)
 
     @activity.defn
@@ -158,17 +162,22 @@ class _Delivery:
             token = uuid4()
             deadline = monotonic() + self.our.lease_seconds
             try:
-                leased, rules = await self.lease(token)
+                with measured("lease", metrics.lease_seconds.labels(self.channel.name)):
+                    leased, rules = await self.lease(token)
             except SQLAlchemyError:
                 # The lease may have been written although we got no answer; nothing of it was sent.
                 await self.insist(partial(self.release, token))
                 raise
             if leased.wait is not None:
+                metrics.rate_limit_wait.labels(self.channel.name).inc(min(leased.wait, 1.0))
                 await asyncio.sleep(min(leased.wait, 1.0))
                 continue
             if leased.messages:
-                outcomes = await self.send_all(leased, deadline)
-                await self.insist(partial(self.record, token, outcomes, rules))
+                metrics.set_size.labels(self.channel.name).observe(len(leased.messages))
+                with tracer.start_as_current_span("set", attributes={"carillon.messages": len(leased.messages)}):
+                    outcomes = await self.send_all(leased, deadline)
+                    with measured("record", metrics.record_seconds.labels(self.channel.name)):
+                        await self.insist(partial(self.record, token, outcomes, rules))
             elif not leased.touched:
                 return
 
@@ -218,15 +227,23 @@ class _Delivery:
     async def send_all(self, leased: Lease, deadline: float) -> list[Outcome]:
         rate = self.mailing.plan.rate_limit_per_second
         first_slot = monotonic() + leased.starts_in
+        if rate:
+            metrics.rate_limit_wait.labels(self.channel.name).inc(leased.starts_in + (len(leased.messages) - 1) / rate)
         outcomes = await asyncio.gather(
             *(
-                self.send(message, deadline, first_slot + number / rate if rate else 0.0)
+                self.send_watched(message, deadline, first_slot + number / rate if rate else 0.0)
                 for number, message in enumerate(leased.messages)
             )
         )
         if all(outcome.state == "planned" and not outcome.attempt for outcome in outcomes):
             self.unavailable = True
         return outcomes
+
+    async def send_watched(self, leased: Leased, deadline: float, slot: float) -> Outcome:
+        began = time_ns()
+        outcome = await self.send(leased, deadline, slot)
+        tell_message(leased.id, began, outcome=outcome.state, reply=outcome.reply, share=self.our.traced_share)
+        return outcome
 
     async def send(self, leased: Leased, deadline: float, slot: float) -> Outcome:
         """One message, and truthfully what became of it."""

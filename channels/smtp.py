@@ -14,6 +14,7 @@ import aiosmtplib
 from channels.base import Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
 from channels.mime import Letter, one_line, write
 from channels.smtp_exchange import Broken, Exchange, Refused, Step
+from channels.watch import watched
 
 # scheme: its port, TLS from the start, STARTTLS (None: when offered)
 _SCHEMES: dict[str, tuple[int, bool, bool | None]] = {
@@ -64,6 +65,7 @@ class SmtpChannel:
         self._idle: list[Exchange] = []  # the last one used is the first one taken: the rest may grow old
         self._closed = False
 
+    @watched
     async def send(self, message: Message) -> Receipt:
         letter = write(message, int(time()))
         try:

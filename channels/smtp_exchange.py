@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from channels.mime import Letter, one_line
+from telemetry import metrics
 
 _LONGEST_REPLY = 64 * 1024  # bytes; a server that never stops talking must not fill our memory
 _HUNG_UP = "the server hung up"
@@ -80,6 +81,8 @@ class Exchange(asyncio.Protocol):
         self.carried = 0
         self.used_at = self._loop.time()
         transport.set_protocol(self)
+        self._counted = self.usable
+        metrics.smtp_connections.inc(self._counted)
 
     @property
     def usable(self) -> bool:
@@ -209,6 +212,8 @@ class Exchange(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, error: Exception | None) -> None:
+        metrics.smtp_connections.dec(self._counted)
+        self._counted = False
         self._lost = self._lost or (f"connection lost: {error}" if error else _HUNG_UP)
         self._wake()
 

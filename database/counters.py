@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import text
 
-from database.engine import Connection
+from database.engine import Connection, after_commit
+from telemetry import metrics
+
+_STATES = frozenset({"planned", "sent", "skipped", "failed", "uncertain"})  # the other figures are of what people did
 
 _ADD = text("""
     INSERT INTO counters (account_id, campaign_id, hour, channel, step, variant, name, n)
@@ -49,6 +53,7 @@ async def add(
     changed = {name: amount for name, amount in amounts.items() if amount}
     if not changed:
         return
+    after_commit(tx, partial(_tell, channel, changed))
     await tx.execute(
         _ADD,
         {
@@ -62,6 +67,13 @@ async def add(
             "amounts": list(changed.values()),
         },
     )
+
+
+def _tell(channel: str, changed: Mapping[str, int]) -> None:
+    for name, amount in changed.items():
+        state, _, reason = name.partition(":")
+        if state in _STATES and amount > 0:  # a message that leaves a state was counted when it came
+            metrics.messages.labels(channel, state, reason).inc(amount)
 
 
 async def read(tx: Connection, campaign_id: UUID) -> list[Counted]:

@@ -1,0 +1,55 @@
+"""Every metric, once. `docs/observability.md` tells what each is good for.
+
+Labels have few values: states, reasons, channels, routes. Never an address, an id or a name.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one untyped
+
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SLOW = (*FAST, 30.0, 60.0)
+SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+messages = Counter(
+    "carillon_messages", "Messages that came into a state, as committed.", ("channel", "state", "reason")
+)
+set_size = Histogram("carillon_set_messages", "Messages that one lease took.", ("channel",), buckets=SIZES)
+lease_seconds = Histogram("carillon_lease_seconds", "Time to lease one set.", ("channel",), buckets=SLOW)
+record_seconds = Histogram(
+    "carillon_record_seconds", "Time to record one set, with all its tries.", ("channel",), buckets=SLOW
+)
+rate_limit_wait = Counter(
+    "carillon_rate_limit_wait_seconds", "Time that sets waited for a campaign's rate limit.", ("channel",)
+)
+send_seconds = Histogram(
+    "carillon_send_seconds",
+    "Time from handing a message to its channel to the provider's answer.",
+    ("channel", "outcome"),
+    buckets=SLOW,
+)
+smtp_connections = Gauge("carillon_smtp_connections", "SMTP connections that are open.")
+
+# -- what is waiting, over all processes: told by the API ------------------------------------------------------------
+
+backlog = Gauge(
+    "carillon_backlog_messages", "Messages not finished, by the state of their campaign.", ("channel", "state")
+)
+oldest_due = Gauge("carillon_oldest_due_seconds", "How long the message that waits longest has been due.", ("channel",))
+imports_waiting = Gauge("carillon_imports_waiting", "Complete files that no workflow has looked at yet.")
+
+# -- the API ---------------------------------------------------------------------------------------------------------
+
+requests = Counter("carillon_http_requests", "Requests answered.", ("method", "route", "status"))
+request_seconds = Histogram(
+    "carillon_http_request_seconds", "Time to answer a request.", ("method", "route"), buckets=SLOW
+)
+hits = Counter("carillon_hits", "Opens and clicks on record, by who it was.", ("action", "verdict"))
+group_size = Histogram("carillon_hit_group_size", "Opens and clicks that one commit stored.", buckets=SIZES)
+group_seconds = Histogram("carillon_hit_group_seconds", "Time to store one group of them.", buckets=FAST)
+
+# -- each process ----------------------------------------------------------------------------------------------------
+
+database_connections = Gauge("carillon_database_connections", "Connections of the pool that are in use.")
