@@ -21,8 +21,9 @@ class Totals(BaseModel):
         return self.planned - self.sent - self.skipped - self.failed - self.uncertain
 
     def or_newer(self, other: "Totals") -> "Totals":
-        """The later of two readings: messages are only ever finished, so the one with less pending."""
-        return other if other.pending <= self.pending or not self.planned else self
+        """The later of two readings: messages are only ever finished, so the one with less pending. One without
+        anything planned is none."""
+        return other if other.planned and (other.pending <= self.pending or not self.planned) else self
 
 
 class ShardDue(BaseModel):
@@ -90,6 +91,7 @@ class OpenShards(BaseModel):
     """The shards in which something is planned or under way, the first thousand."""
 
     shards: list[ShardDue]
+    totals: Totals = Totals()
 
 
 class RestSkipped(BaseModel):
@@ -105,12 +107,14 @@ class ImportRef(BaseModel):
 class UnattendedCampaign(CampaignRef):
     name: str
     starts_at: datetime | None
+    state: str = "running"
+    begun: bool = False  # its audience is frozen: only the ledger knows what is left
 
 
 class Unattended(BaseModel):
     """What the sweep found."""
 
-    never_started: list[UnattendedCampaign] = []
+    never_started: list[UnattendedCampaign] = []  # or ended, though the record says that there is more to do
     not_told: list[UUID] = []  # cancelled in the database, still at work
     waiting: list[ImportRef] = []  # imports at which nobody is at work
     broken_off: list[ImportRef] = []  # imports whose file will never be complete

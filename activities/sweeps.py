@@ -20,15 +20,19 @@ class Sweeps:
 
     @activity.defn
     async def find_unattended(self) -> Unattended:
-        """Campaigns and imports that were written down but whose workflow was never started, because something crashed
-        between the two; campaigns whose workflow has not heard yet that they were cancelled; uploads that broke off."""
+        """What the record calls open and nobody is at work on.
+
+        Campaigns and imports without a workflow: because something crashed before it was started, because Temporal was
+        lost, or because messages were put back while it ended. Campaigns whose workflow has not heard yet that they
+        were cancelled. Uploads that broke off.
+        """
         found = Unattended()
         for campaign in await campaigns.open_campaigns(self.database):
             activity.heartbeat()
             status = await self._status(f"campaign-{campaign.campaign_id}")
-            if status is None:
+            if status is not WorkflowExecutionStatus.RUNNING:
                 found.never_started.append(await self._start_of(campaign))
-            elif status is WorkflowExecutionStatus.RUNNING and campaign.state == CampaignState.CANCELLED:
+            elif campaign.state == CampaignState.CANCELLED:
                 found.not_told.append(campaign.campaign_id)
         for each in await imports.open_imports(self.database):
             activity.heartbeat()
@@ -51,9 +55,12 @@ class Sweeps:
     async def _start_of(self, campaign: campaigns.OpenCampaign) -> UnattendedCampaign:
         async with self.database.transaction(campaign.account_id) as tx:
             plan = await campaigns.load_plan(tx, campaign.campaign_id)
+            begun = await campaigns.has_started(tx, campaign.campaign_id)
         return UnattendedCampaign(
             account_id=campaign.account_id,
             campaign_id=campaign.campaign_id,
             name=plan.campaign_name,
             starts_at=plan.schedule.starts_at() if plan.schedule else None,
+            state=campaign.state,
+            begun=begun,
         )

@@ -15,6 +15,7 @@ from api import (
     campaign_reports,
     campaigns,
     contacts,
+    deliveries,
     errors,
     health,
     imports,
@@ -41,6 +42,7 @@ ROUTERS = [
     campaign_previews.router,
     campaign_control.router,
     campaign_reports.router,
+    deliveries.router,
 ]
 
 

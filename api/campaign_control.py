@@ -30,7 +30,7 @@ from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST, STARTING
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
 # The client calls it "cancelled" when its own `rpc_timeout` runs out.
-_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 # Nobody answers: no worker, no Temporal, or none in time. The client has its own name for our `asyncio.timeout`.
 _SILENT = (TimeoutError, RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)
@@ -107,7 +107,7 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
         pass  # the sweep was faster
     except RPCError as error:
         # The launch is on record: it happens as soon as Temporal is back. Better told than hidden.
-        if error.status not in _AWAY:
+        if error.status not in AWAY:
             raise
     return answer(current)
 

@@ -1,6 +1,5 @@
 """`/api/campaigns/{id}/stats`, `/recipients`, `/events`: what has become of it?"""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated
 from uuid import UUID
 
@@ -8,8 +7,7 @@ from fastapi import APIRouter, Query
 
 from api.auth import Viewer
 from api.campaigns import find
-from api.errors import Malformed
-from api.paging import Cursor, Limit, Page, page_of
+from api.paging import Cursor, Limit, Page, PairCursor, page_of, pair_cursor, read_pair
 from database import counters, recipients
 from marketing.deliveries import DeliveryState
 from marketing.recipients import CampaignEvent, Recipient
@@ -36,7 +34,7 @@ async def recipients_of_campaign(
         Printable | None, Query(max_length=100, description="Such as `unsubscribed` or `rejected`.")
     ] = None,
     contact_id: UUID | None = None,
-    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")] = None,
+    cursor: PairCursor = None,
     limit: Limit = 50,
 ) -> Page[Recipient]:
     """Each message with its state, reason, the provider's last words and the number of attempts."""
@@ -48,10 +46,10 @@ async def recipients_of_campaign(
             state=state,
             reason=reason,
             contact_id=contact_id,
-            after=_read(cursor) if cursor else None,
+            after=read_pair(cursor),
             limit=limit + 1,
         )
-    return page_of(found, limit, _cursor)
+    return page_of(found, limit, lambda last: pair_cursor(last.contact_id, last.delivery_id))
 
 
 @router.get("/{campaign_id}/events")
@@ -69,15 +67,3 @@ async def events_of_campaign(
         await find(tx, campaign_id)
         found = await recipients.events_page(tx, campaign_id, name=name, after=cursor, limit=limit + 1)
     return page_of(found, limit, lambda each: each.id)
-
-
-def _cursor(last: Recipient) -> str:
-    return urlsafe_b64encode(last.contact_id.bytes + last.delivery_id.bytes).decode().rstrip("=")
-
-
-def _read(cursor: str) -> tuple[UUID, UUID]:
-    try:
-        ids = urlsafe_b64decode(cursor + "=")
-        return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
-    except ValueError:
-        raise Malformed("cursor: this is no cursor of ours. Give `next_cursor` of the page before.") from None

@@ -1,5 +1,6 @@
 """Every list has pages: `{"items": […], "next_cursor": …}`."""
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
@@ -7,9 +8,13 @@ from uuid import UUID
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from api.errors import Malformed
+
 Item = TypeVar("Item")
 
 Cursor = Annotated[UUID | None, Query(description="`next_cursor` of the page before.")]
+# Of lists that are in the order of two ids.
+PairCursor = Annotated[str | None, Query(max_length=100, description="`next_cursor` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items per page.")]
 
 
@@ -24,3 +29,18 @@ def page_of(found: Sequence[Item], limit: int, cursor: Callable[[Item], object])
     """A page from `limit + 1` items asked for: the one too many tells that there is a next page."""
     items = found[:limit]
     return Page(items=items, next_cursor=str(cursor(items[-1])) if len(found) > limit else None)
+
+
+def pair_cursor(first: UUID, second: UUID) -> str:
+    return urlsafe_b64encode(first.bytes + second.bytes).decode().rstrip("=")
+
+
+def read_pair(cursor: str | None) -> tuple[UUID, UUID] | None:
+    """The ids that the page before ended with."""
+    if cursor is None:
+        return None
+    try:
+        ids = urlsafe_b64decode(cursor + "=")
+        return UUID(bytes=ids[:16]), UUID(bytes=ids[16:])
+    except ValueError:
+        raise Malformed("cursor: this is no cursor of ours. Give `next_cursor` of the page before.") from None

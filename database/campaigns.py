@@ -11,6 +11,7 @@ from sqlalchemy import Select, func, insert, select, text, update
 from database.engine import Connection, Database
 from database.schema import campaign_meters, campaigns, events, links
 from marketing.campaigns import CampaignDefinition, CampaignPlan, CampaignState
+from marketing.resolutions import RESENDING
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ def _living() -> Select[Any]:
     return select(*_READABLE).where(campaigns.c.deleted_at.is_(None))
 
 
-async def read(tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Campaign | None:
-    """The campaign; with `lock` nobody else changes it until this transaction ends."""
-    query = _living().where(campaigns.c.id == campaign_id)
+async def read(tx: Connection, campaign_id: UUID, *, lock: bool = False, deleted: bool = False) -> Campaign | None:
+    """The campaign, even a deleted one if asked so; with `lock` nobody else changes it until this transaction ends."""
+    query = (select(*_READABLE) if deleted else _living()).where(campaigns.c.id == campaign_id)
     row = (await tx.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
     return _campaign(row) if row else None
 
@@ -199,10 +200,34 @@ async def change_state(
     return (await state_of(tx, campaign_id))[0], changed
 
 
+async def reopen(tx: Connection, account_id: UUID, campaign_id: UUID) -> bool:
+    """Let a campaign send again into which messages were put back; False if it has ended for good.
+
+    Until this transaction ends, nobody completes it.
+    """
+    campaign = await read(tx, campaign_id, lock=True)
+    if campaign is None or campaign.state not in RESENDING:
+        return False
+    if campaign.state is CampaignState.COMPLETED:
+        reason = "Messages of which nobody knew whether they arrived are sent again."
+        opened = update(campaigns).where(campaigns.c.id == campaign_id)
+        await tx.execute(
+            opened.values(state=CampaignState.RUNNING, state_reason=reason, finished_at=None, updated_at=func.now())
+        )
+        await log(tx, account_id, campaign_id, "campaign.reopened", reason=reason)
+    return True
+
+
 async def mark_started(tx: Connection, campaign_id: UUID) -> bool:
     """False if the audience was frozen before."""
     statement = update(campaigns).where(campaigns.c.id == campaign_id, campaigns.c.started_at.is_(None))
     return (await tx.execute(statement.values(started_at=func.now()))).rowcount == 1
+
+
+async def has_started(tx: Connection, campaign_id: UUID) -> bool:
+    """Is the audience frozen?"""
+    query = select(campaigns.c.started_at.is_not(None)).where(campaigns.c.id == campaign_id)
+    return bool((await tx.execute(query)).scalar_one())
 
 
 async def mark_finished(tx: Connection, campaign_id: UUID) -> None:

@@ -339,6 +339,8 @@ deliveries = Table(
     UniqueConstraint("campaign_id", "contact_id", "step", "channel"),
     Index("deliveries_lease_idx", "campaign_id", "shard", "not_before", postgresql_where=text("state = 'planned'")),
     Index("deliveries_sending_idx", "campaign_id", "shard", postgresql_where=text("state = 'sending'")),
+    # What an operator has to decide on, of all campaigns.
+    Index("deliveries_uncertain_idx", "account_id", "campaign_id", "id", postgresql_where=text("state = 'uncertain'")),
     # Frequency caps and a person's timeline.
     Index("deliveries_contact_idx", "contact_id", "leased_at", postgresql_where=text("leased_at IS NOT NULL")),
     # Rows are updated twice or more: leave room on the page, and clean up long before a fifth of the table is dead.

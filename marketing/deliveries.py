@@ -45,6 +45,7 @@ class UncertainReason(StrEnum):
 
     CONNECTION_LOST = "connection_lost"  # after the message was handed over and before the answer
     WORKER_LOST = "worker_lost"  # the worker ended between taking the message and recording what became of it
+    RESTORED = "restored"  # the record was restored from an earlier moment: it may have been sent since then
 
 
 # The provider said "later" this many times: 1, 4, 16, 64 minutes, then every 4 hours, about 72 hours in all.

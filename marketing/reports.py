@@ -41,6 +41,9 @@ class Outcomes(BaseModel):
     """
 
     sent: int = 0
+    accepted: int = Field(
+        0, description="Those of `sent` that a person took as sent: nobody knew whether they arrived."
+    )
     skipped: int = 0
     skipped_by_reason: dict[str, int] = {}
     failed: int = 0
@@ -109,6 +112,7 @@ def _outcomes(sums: Counter[str]) -> Outcomes:
     skipped, failed = _by_reason(sums, "skipped"), _by_reason(sums, "failed")
     return Outcomes(
         sent=sums["sent"],
+        accepted=sums["accepted"],
         skipped=sum(skipped.values()),
         skipped_by_reason=skipped,
         failed=sum(failed.values()),

@@ -70,6 +70,14 @@ async def cancelled(temporal: Client, account: TestAccount, sink: Sink) -> Handl
     return run
 
 
+async def put_back(temporal: Client, account: TestAccount, sink: Sink) -> Handle:
+    await people(account, 60)
+    run = await campaign(temporal, account, "put-back", rate_limit_per_second=40)
+    await sink.next_arrival()
+    await run.signal(CampaignWorkflow.look_again)
+    return run
+
+
 async def sample(temporal: Client, account: TestAccount, _: Sink) -> Handle:
     sent = await broadcast(account)
     input = SendSample(
@@ -93,6 +101,7 @@ SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] =
     "CampaignWorkflow-delivered": delivered,
     "CampaignWorkflow-paused-and-resumed": paused_and_resumed,
     "CampaignWorkflow-cancelled": cancelled,
+    "CampaignWorkflow-put-back": put_back,
     "SampleWorkflow-sent": sample,
     "SweepWorkflow-swept": swept,
 }

@@ -69,6 +69,7 @@ class CampaignWorkflow:
         self.not_before: datetime | None = None  # the provider could not be reached: no shard starts before
         self.failure: ActivityError | None = None
         self.news = False  # something happened that the main loop should look at
+        self.put_back = False  # the ledger has more to do than we know of
 
     @property
     def paused(self) -> bool:
@@ -83,11 +84,14 @@ class CampaignWorkflow:
         try:
             if input.progress is None and not await self.begin():
                 return await self.finish("cancelled")
-            await self.deliver_all()
+            while True:
+                await self.deliver_all()
+                totals = await self.finish("cancelled" if self.cancelled else "completed")
+                if not self.put_back:
+                    return totals
         except ActivityError as error:
             await self.finish("failed", str(error.cause))
             raise
-        return await self.finish("cancelled" if self.cancelled else "completed")
 
     # -- the plan it carries out -------------------------------------------------------------------------------------
 
@@ -115,6 +119,11 @@ class CampaignWorkflow:
     async def deliver_all(self) -> None:
         """Until nothing is left: start what is due, as far as the window allows, and wait for news."""
         while True:
+            if self.put_back:
+                self.put_back = False
+                self.totals = Totals()  # more is pending than before: no earlier reading counts any more
+                await self.follow_database()
+                await self.look_for_more()
             self.start_due_shards()
             self.tell()
             if not self.under_way:
@@ -131,8 +140,13 @@ class CampaignWorkflow:
         open_shards = await workflow.execute_activity_method(
             Campaigns.open_shards, CampaignRef(**self.ids), summary="look whether anything is left", **QUICK
         )
-        self.waiting = open_shards.shards
+        self.totals = self.totals.or_newer(open_shards.totals)
+        self.waiting = [each for each in open_shards.shards if not self.knows(each.shard)]
         return bool(self.waiting)
+
+    def knows(self, shard: int) -> bool:
+        """Is it under way, or waiting to begin?"""
+        return shard in self.under_way or any(wave.first <= shard <= wave.last for wave in self.waves)
 
     def start_due_shards(self) -> None:
         while len(self.under_way) < self.input.window and not (self.paused or self.cancelled or self.failure):
@@ -167,6 +181,7 @@ class CampaignWorkflow:
 
     async def deliver(self, shard: int) -> None:
         """One shard, as far as it gets."""
+        began = workflow.now()
         try:
             result = await workflow.execute_activity_method(
                 Deliveries.deliver,
@@ -177,19 +192,21 @@ class CampaignWorkflow:
             )
             if result.stopped:
                 await self.follow_database()
-            self.take(shard, result)  # no await from here to the end: a shard is either under way or waiting
+            self.take(shard, result, began)  # no await from here to the end: a shard is either under way or waiting
         except ActivityError as error:  # one that no retry can help
             self.failure = error
         finally:
             del self.under_way[shard]
             self.news = True
 
-    def take(self, shard: int, result: Delivered) -> None:
+    def take(self, shard: int, result: Delivered, began: datetime) -> None:
         """Take the figures from a shard, and remember what it left."""
         self.totals = self.totals.or_newer(result.totals)
         if result.next_due:
             self.waiting.append(ShardDue(shard=shard, due=result.next_due))
         if result.unavailable:
+            if self.not_before and began < self.not_before and workflow.patched("one-backoff-for-all-shards"):
+                return  # the same absence, told by another shard
             self.backoff = min(max(self.backoff * 2, timedelta(seconds=5)), LONGEST_BACKOFF)
             self.not_before = workflow.now() + self.backoff
         else:
@@ -271,6 +288,11 @@ class CampaignWorkflow:
     async def follow(self) -> None:
         """Somebody changed the campaign's state in the database: look."""
         await self.follow_database()
+
+    @workflow.signal
+    def look_again(self) -> None:
+        """Messages were put back into the ledger."""
+        self.put_back = self.news = True
 
     @workflow.query
     def progress(self) -> Progress:

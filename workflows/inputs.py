@@ -1,11 +1,12 @@
 """What workflows are handed, hand on, and answer: ids and numbers, never people."""
 
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from activities.inputs import ShardDue, Totals, WaveOfShards
+from activities.inputs import CampaignRef, ShardDue, Totals, WaveOfShards
 
 
 class CampaignProgressState(BaseModel):
@@ -27,6 +28,12 @@ class CampaignInput(BaseModel):
     shard_size: int = 2000
     most_events: int = 1500  # of one run; what is in flight then still adds a few
     progress: CampaignProgressState | None = None  # set when continued as new
+
+    @classmethod
+    def to_go_on(cls, begun: CampaignRef, name: str, state: str) -> Self:
+        """For a campaign whose audience is frozen: the ledger says what is left to do."""
+        progress = CampaignProgressState(totals=Totals(), waves=[], waiting=[], state=state)
+        return cls(account_id=begun.account_id, campaign_id=begun.campaign_id, name=name, progress=progress)
 
 
 class Progress(BaseModel):

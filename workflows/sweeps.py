@@ -38,14 +38,17 @@ class SweepWorkflow:
             Sweeps.find_unattended, summary="find what is unattended", **CRUNCHING
         )
         for campaign in found.never_started:
-            input = CampaignInput(**campaign.model_dump())
+            if campaign.begun:
+                input = CampaignInput.to_go_on(campaign, campaign.name, campaign.state)
+            else:
+                input = CampaignInput(**campaign.model_dump())
             try:
                 await workflow.start_child_workflow(
                     CampaignWorkflow.run,
                     input,
                     id=campaign_workflow_id(campaign.campaign_id),
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                    search_attributes=search_attributes(input, "running"),
+                    search_attributes=search_attributes(input, campaign.state),
                     static_summary=campaign.name,
                 )
             except WorkflowAlreadyStartedError:

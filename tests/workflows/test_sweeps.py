@@ -4,13 +4,21 @@ from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 
+from activities.imports import Imports
+from activities.inputs import Totals
+from channels.sink import Sink
 from database import imports
 from database.imports import GivenUp
 from marketing.imports import Import, ImportState
+from tests.audience import people
+from tests.broadcast import arrived, broadcast
 from tests.conftest import TestAccount
 from tests.uploads import broken_upload, upload
+from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.imports import import_workflow_id
+from workflows.inputs import CampaignInput
 from workflows.options import ORCHESTRATION
 from workflows.sweeps import SweepWorkflow
 
@@ -66,3 +74,32 @@ async def test_an_upload_that_goes_on_is_left_alone(temporal: Client, account: T
         await imports.add_block(tx, account.id, upload.import_id, 1, b"zoe@example.com\n")
     await sweep(temporal)
     assert (await read(account, upload.import_id)).status is ImportState.RECEIVING
+
+
+async def test_an_import_that_temporal_has_forgotten_goes_on_where_it_stood(
+    temporal: Client, account: TestAccount
+) -> None:
+    ref = await upload(account, b"Email\nzoe@example.com\n")
+    await ActivityEnvironment().run(Imports(account.database).examine_file, ref)
+    assert (await read(account, ref.import_id)).status is ImportState.READING
+    await sweep(temporal)
+    await temporal.get_workflow_handle(import_workflow_id(ref.import_id)).result()
+    found = await read(account, ref.import_id)
+    assert (found.status, found.counts.added) == (ImportState.COMPLETED, 1)
+
+
+async def test_a_campaign_whose_workflow_was_ended_goes_on_where_it_stood(
+    temporal: Client, account: TestAccount, sink: Sink
+) -> None:
+    await people(account, 60)
+    sent = await broadcast(account, rate_limit_per_second=30)
+    input = CampaignInput(account_id=account.id, campaign_id=sent.id)
+    run = await temporal.start_workflow(
+        CampaignWorkflow.run, input, id=campaign_workflow_id(sent.id), task_queue=ORCHESTRATION
+    )
+    await sink.next_arrival()
+    await run.terminate("by a slip of the hand")
+    await sweep(temporal)
+    totals = Totals.model_validate(await temporal.get_workflow_handle(campaign_workflow_id(sent.id)).result())
+    assert (totals.planned, totals.sent) == (60, 60)
+    assert len(arrived(sink, account)) == len(set(arrived(sink, account))) == 60
