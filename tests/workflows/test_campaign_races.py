@@ -4,12 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
 from temporalio import activity
 from temporalio.client import Client
+from temporalio.testing import TimeSkipper
 from temporalio.worker import Worker
 
 from activities.inputs import (
@@ -107,3 +110,38 @@ async def test_a_shard_is_never_delivered_twice_at_the_same_time(temporal: Clien
         if event.activity_task_completed_event_attributes.scheduled_event_id == events[asking].event_id
     )
     assert answered < second_delivery
+
+
+@dataclass
+class Absence(World):
+    """Four shards, none of which can reach the provider in the first three rounds."""
+
+    began: dict[int, list[datetime]] = field(default_factory=lambda: {shard: [] for shard in range(4)})
+
+    @activity.defn
+    async def freeze_audience(self, input: FreezeInput) -> Frozen:
+        return Frozen(planned=4, waves=[WaveOfShards(due=input.now, first=0, last=3)])
+
+    @activity.defn
+    async def deliver(self, input: DeliverInput) -> Delivered:
+        self.began[input.shard].append(input.now)
+        if len(self.began[input.shard]) <= 3:
+            return Delivered(totals=Totals(planned=4), next_due=input.now, unavailable=True)
+        return Delivered(totals=Totals(planned=4, sent=4))
+
+
+async def test_shards_that_miss_the_same_provider_at_once_wait_as_long_as_one(temporal: Client) -> None:
+    world = Absence()
+    world.may_answer.set()
+    input = CampaignInput(account_id=UUID(int=1), campaign_id=UUID(int=3))
+    async with (
+        worker(temporal, ORCHESTRATION, world.read_state, world.change_state, world.open_shards),
+        worker(temporal, DELIVERY_EMAIL, world.deliver),
+        worker(temporal, BULK, world.freeze_audience),
+    ):
+        skipping = TimeSkipper(temporal).client
+        run = await skipping.start_workflow(CampaignWorkflow.run, input, id="away", task_queue=ORCHESTRATION)
+        await run.result()
+    for moments in world.began.values():
+        pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
+        assert [int(pause - planned) // 2 for pause, planned in zip(pauses, (5, 10, 20), strict=True)] == [0, 0, 0]
