@@ -34,8 +34,8 @@ check: $(READY) ## Run what CI runs: format, lint, types, import contracts, test
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-bench: $(READY) ## Measure, side by side with a reference.
-	@$(BIN)/python -m bench
+bench: $(READY) ## Measure, side by side with a reference (ARGS=--million: minutes more).
+	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## Pin every dependency again (needs uv).
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements.lock

@@ -2,14 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
 import psycopg
 
+from bench.bench import Bench
 from bench.stack import Running
+from bench.table import Row
 
 LOOK_SECONDS = 0.1
+
+
+async def measure(bench: Bench) -> AsyncIterator[Row]:
+    rows = bench.sizes.rows
+    with bench.bar(f"import {rows:,} contacts", rows) as show:
+        imported = await imported_per_second(bench.stack, rows, show)
+    with bench.bar("a bare COPY", rows):
+        copied = await copied_per_second(bench.stack, rows)
+    yield Row(f"{rows:,} contacts from CSV, with consent", imported, "a bare COPY", copied, "contacts/s")
 
 
 def contacts_file(rows: int) -> bytes:

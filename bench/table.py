@@ -1,0 +1,68 @@
+"""The table: each figure beside a reference from the same run, and the aim it was to reach."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A bound, of the figure itself or of its ratio to the reference."""
+
+    word: Literal["at least", "at most"]
+    bound: float
+    of: Literal["figure", "ratio"] = "figure"
+
+    def __str__(self) -> str:
+        sign = "≥" if self.word == "at least" else "≤"
+        return f"{sign} {self.bound:.0%}" if self.of == "ratio" else f"{sign} {self.bound:,g}"
+
+    def reached(self, row: "Row") -> bool:
+        holds = operator.ge if self.word == "at least" else operator.le
+        return bool(holds(row.ratio if self.of == "ratio" else row.figure, self.bound))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure, what it is held against, both in the same unit."""
+
+    what: str
+    figure: float
+    beside: str
+    reference: float
+    unit: str
+    aims: Sequence[Aim] = ()
+
+    @property
+    def ratio(self) -> float:
+        return self.figure / self.reference
+
+    @property
+    def reached(self) -> bool | None:
+        """None if nothing was aimed at."""
+        return all(aim.reached(self) for aim in self.aims) if self.aims else None
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio": self.ratio, "aims": [str(aim) for aim in self.aims], "reached": self.reached}
+
+
+def table(title: str, rows: Sequence[Row], caption: str) -> Table:
+    made = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for name in ("measured", "beside, in the same run"):
+        made.add_column(name)
+        made.add_column("", justify="right")
+    made.add_column("ratio", justify="right")
+    made.add_column("unit")
+    made.add_column("aim")
+    for row in rows:
+        mark = {None: "", True: "  [green]✓[/]", False: "  [red]missed[/]"}[row.reached]
+        aim = ", ".join(map(str, row.aims)) + mark
+        made.add_row(row.what, _told(row.figure), row.beside, _told(row.reference), _told(row.ratio), row.unit, aim)
+    return made
+
+
+def _told(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 10 else f"{number:.2f}"
