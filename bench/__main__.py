@@ -52,9 +52,10 @@ def main(
     facts = machine.describe() | {"workers": workers, "connections": settings.smtp_connections, "sink": sink}
     measures = [measure for name, measure in MEASURES.items() if name in chosen]
     rows = asyncio.run(_measure(measures, QUICK if quick else Sizes(), facts))
-    RESULTS.write_text(
-        json.dumps({**facts, "rows": [row.facts() for row in rows]}, indent=2, ensure_ascii=False) + "\n"
-    )
+    whole = not only and not quick  # a part leaves the results of the whole alone
+    if whole:
+        told = {**facts, "rows": [row.facts() for row in rows]}
+        RESULTS.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     title = f"Carillon on {facts['cores']} cores ({facts['cpu']}), {workers} workers, mail to {sink}"
     Console(width=None if sys.stdout.isatty() else 160).print(table(title, rows, f"Also in {RESULTS}" if whole else ""))
 
