@@ -284,8 +284,8 @@ async def _ensure_answers(url: str, variable: str) -> None:
         raise CannotStart(f"PostgreSQL does not answer ({variable}): {reason}") from None
 
 
-async def reach_temporal(complete: Settings) -> "Client":
-    """A client of the Temporal server, which answers and has the namespace."""
+async def reach_temporal(complete: Settings, **watching: Any) -> "Client":
+    """A client of the Temporal server, which answers and has the namespace; `watching` is for its connection."""
     from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
     from temporalio.service import RPCError, RPCStatusCode
 
@@ -300,6 +300,7 @@ async def reach_temporal(complete: Settings) -> "Client":
             namespace=namespace,
             api_key=_revealed(complete.temporal_api_key),
             tls=complete.temporal_tls,
+            **watching,
         )
     except RuntimeError:
         raise CannotStart(f"Temporal does not answer at {address} (CARILLON_TEMPORAL_ADDRESS)") from None
@@ -319,14 +320,18 @@ async def _serve(complete: Settings, host: str, port: int) -> None:
 
     from api.app import create_app
     from database.engine import Database
+    from telemetry import sdk, tracing
 
-    url, client = await reach_postgres(complete), await reach_temporal(complete)
+    url = await reach_postgres(complete)
+    interceptors = tracing.configure(complete.otel_exporter_otlp_endpoint, service=complete.otel_service_name)
+    client = await reach_temporal(complete, interceptors=interceptors, runtime=sdk.measured_runtime())
     config = uvicorn.Config(
         create_app(
             Database(url, pool_size=complete.database_pool_size),
             client,
             public_url=complete.public_url,
             secret_key=_secret_key(complete),
+            metrics_token=_revealed(complete.metrics_token),
         ),
         host=host,
         port=port,
@@ -395,7 +400,7 @@ def main() -> None:
     except ValidationError as error:
         if error.title != Settings.__name__:
             raise
-        wrong = (f"CARILLON_{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors())
+        wrong = (f"{Settings.variable(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors())
         sys.exit(f"carillon: {'; '.join(wrong)}")
 
 

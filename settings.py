@@ -63,7 +63,12 @@ ApiKey = Annotated[
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="CARILLON_", env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="CARILLON_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        populate_by_name=True,
     )
 
     database_url: PostgresUrl | None = Field(
@@ -123,20 +128,50 @@ class Settings(BaseSettings):
         description="How long a set of messages belongs to the worker that took it. The messages that a killed worker "
         "had in hand are settled after so long.",
     )
-    worker_metrics_port: int | None = Field(None, description="Serve Prometheus metrics of the worker on this port.")
+    metrics_token: ApiKey | None = Field(
+        None,
+        description="Whoever shows it as `Authorization: Bearer …` may read `/metrics` of the API. "
+        "Unset: whoever asks from the same machine, and not through a proxy.",
+    )
+    worker_metrics_port: int | None = Field(
+        None,
+        description="Serve Prometheus metrics of the worker on this port. "
+        "Unset: none, but `carillon up` takes free ones.",
+    )
     worker_metrics_host: str = Field(
         "127.0.0.1", description="The address that the metrics port listens on; `0.0.0.0` for scrapers elsewhere."
+    )
+    otel_exporter_otlp_endpoint: PublicUrl | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Send traces there, as OTLP over HTTP, such as `http://127.0.0.1:4318`. Unset: no traces.",
+    )
+    otel_service_name: str = Field(
+        "carillon", validation_alias="OTEL_SERVICE_NAME", description="What the traces call this installation."
+    )
+    traces_message_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How many of the messages that were sent get a span of their own, from 0 to 1; those that were "
+        "not always get one.",
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)] = Field(
         "info", description="debug, info, warning or error."
     )
     log_format: Literal["console", "json"] = Field("console", description="`console` for people, `json` for machines.")
 
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of a field: one of our own, or one that OpenTelemetry has named."""
+        field = cls.model_fields.get(name)
+        return str(field.validation_alias or f"CARILLON_{name.upper()}") if field else name
+
     def environment(self) -> dict[str, str]:
         """The same settings for a child process."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {
-            f"CARILLON_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            self.variable(name): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in values.items()
             if value is not None
         }

@@ -20,6 +20,8 @@ from channels.smtp import SmtpChannel
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
 from settings import Settings
+from telemetry import tracing
+from telemetry.sdk import measured_runtime
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.imports import ContactImportWorkflow
@@ -41,11 +43,12 @@ async def working(
     links: RecipientLinks,
     *,
     lease_seconds: float = 60.0,
+    traced_share: float = 0.0,
 ) -> AsyncIterator[None]:
     """Work on every task queue until the block ends."""
     campaigns = Campaigns(database)
     importing = Imports(database)
-    delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds)
+    delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
     workers = [
         Worker(
             client,
@@ -88,7 +91,9 @@ async def run_worker(settings: Settings) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    runtime = None
     if settings.worker_metrics_port:
+        runtime = measured_runtime()
         start_http_server(settings.worker_metrics_port, addr=settings.worker_metrics_host)
     api_key = settings.temporal_api_key
     client = await connect(
@@ -96,6 +101,8 @@ async def run_worker(settings: Settings) -> None:
         namespace=settings.temporal_namespace,
         api_key=api_key.get_secret_value() if api_key else None,
         tls=settings.temporal_tls,
+        interceptors=tracing.configure(settings.otel_exporter_otlp_endpoint, service=settings.otel_service_name),
+        runtime=runtime,
     )
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     email = SmtpChannel(
@@ -106,7 +113,14 @@ async def run_worker(settings: Settings) -> None:
     )
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
     await ensure_schedule(client)
-    async with working(client, database, {"email": email}, links, lease_seconds=settings.lease_seconds):
+    async with working(
+        client,
+        database,
+        {"email": email},
+        links,
+        lease_seconds=settings.lease_seconds,
+        traced_share=settings.traces_message_share,
+    ):
         await stop.wait()
     await email.close()
     await database.close()

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
@@ -88,6 +89,7 @@ async def identify(request: Request, secret: str | None) -> Caller:
         failed.note(address, secret)
         raise Unauthorized("This API key is wrong or was revoked. An owner can make a new one: POST /api/keys.")
     failed.trust(secret)
+    structlog.contextvars.bind_contextvars(account_id=str(found.account_id))  # for what is logged from here on
     return Caller(found.account_id, found.key_id, found.role, database)
 
 

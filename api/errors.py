@@ -124,8 +124,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-        return Problem("Something went wrong on our side. It was logged; try again.").response()
+        log.error("request failed", method=request.method, exc_info=error)
+        # Starlette answers this outside of all middleware.
+        headers = {"X-Request-ID": str(structlog.contextvars.get_contextvars().get("request_id", ""))}
+        return Problem("Something went wrong on our side. It was logged; try again.", headers=headers).response()
 
 
 def _methods(request: Request) -> list[str]:

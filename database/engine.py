@@ -11,6 +11,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+from telemetry import metrics
 
 Connection = AsyncConnection
 
@@ -54,6 +57,9 @@ class Database:
             json_serializer=_json,
             json_deserializer=orjson.loads,
         )
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        metrics.database_connections.set_function(pool.checkedout)
 
     @asynccontextmanager
     async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:

@@ -18,7 +18,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 
 def documented() -> dict[str, tuple[str, str]]:
-    rows = re.findall(r"^\| `(CARILLON_\w+)` \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `((?:CARILLON|OTEL)_\w+)` \| (.+?) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE)
     assert len({name for name, _, _ in rows}) == len(rows), "a setting is told twice"
     return {name: (default, meaning) for name, default, meaning in rows}
 
@@ -31,7 +31,7 @@ def told(default: object) -> str:
 
 def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
     assert documented() == {
-        f"CARILLON_{name.upper()}": (told(field.default), field.description)
+        Settings.variable(name): (told(field.default), field.description)
         for name, field in Settings.model_fields.items()
     }
 
@@ -44,6 +44,7 @@ def test_a_child_process_reads_the_settings_that_its_parent_had(monkeypatch: pyt
         data_dir=Path("/tmp/a b"),
         secret_key=SecretStr("s" * 40),
         worker_metrics_port=9000,
+        otel_exporter_otlp_endpoint="http://127.0.0.1:4318",
     )
     for name, value in parent.environment().items():
         monkeypatch.setenv(name, value)
@@ -91,11 +92,13 @@ def test_a_short_secret_key_is_refused() -> None:
         "public_url": ["http://127.0.0.1:8000", "https://mail.example.com/", "https://example.com/mail"],
         "api_key": ["car_" + "x" * 40, "!~" * 10],
         "log_level": ["debug", "INFO"],
+        "otel_exporter_otlp_endpoint": ["http://127.0.0.1:4318", "https://traces.example.com/otlp/"],
+        "traces_message_share": ["0", "0.25", "1"],
     }.items(),
 )
 def test_what_makes_sense_is_taken(name: str, values: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for value in values:
-        monkeypatch.setenv(f"CARILLON_{name.upper()}", value)
+        monkeypatch.setenv(Settings.variable(name), value)
         Settings(_env_file=None)
 
 
@@ -124,16 +127,21 @@ def test_what_makes_sense_is_taken(name: str, values: list[str], monkeypatch: py
         "api_key": ["s3cret", "s3cret with a space in it", "s3crét-with-an-accent-in-it"],
         "log_level": ["loud"],
         "log_format": ["xml"],
+        "metrics_token": ["s3cret"],
+        "otel_exporter_otlp_endpoint": ["127.0.0.1:4318", "grpc://h", "http://h/?a=s3cret"],
+        "traces_message_share": ["-0.1", "1.5"],
     }.items(),
 )
 def test_what_makes_no_sense_is_refused_at_once_and_not_repeated(
     name: str, values: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for value in values:
-        monkeypatch.setenv(f"CARILLON_{name.upper()}", value)
+        monkeypatch.setenv(Settings.variable(name), value)
         with pytest.raises(ValidationError) as refused:
             Settings(_env_file=None)
-        assert [problem["loc"] for problem in refused.value.errors()] == [(name,)]
+        assert [Settings.variable(str(*problem["loc"])) for problem in refused.value.errors()] == [
+            Settings.variable(name)
+        ]
         assert value not in str(refused.value) and "s3cret" not in str(refused.value)
 
 

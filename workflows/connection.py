@@ -2,6 +2,7 @@
 
 from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import Runtime
 
 
 async def connect(
@@ -11,6 +12,7 @@ async def connect(
     api_key: str | None = None,
     tls: bool = False,
     interceptors: list[Interceptor] | None = None,
+    runtime: Runtime | None = None,
 ) -> Client:
     """A client that speaks our types (pydantic models and dataclasses as JSON).
 
@@ -24,4 +26,5 @@ async def connect(
         tls=tls,
         data_converter=pydantic_data_converter,
         interceptors=interceptors or [],
+        runtime=runtime,
     )

@@ -1,0 +1,28 @@
+"""How much is waiting, over all accounts? In numbers alone."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from database.engine import Connection
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What the installation as a whole still has to do."""
+
+    messages: dict[tuple[str, str], int]  # not finished, by channel and the state of their campaign
+    oldest_due: dict[str, float]  # seconds, by channel; without a channel that has nothing due
+    imports: int
+
+
+async def read(tx: Connection) -> Backlog:
+    """Cheap enough for every scrape: no message is counted, however many there are."""
+    messages = await tx.execute(text("SELECT channel, state, messages FROM backlog()"))
+    oldest = await tx.execute(text("SELECT channel, seconds FROM oldest_due()"))
+    imports = await tx.execute(text("SELECT imports_waiting()"))
+    return Backlog(
+        messages={(row.channel, row.state): row.messages for row in messages},
+        oldest_due={row.channel: row.seconds for row in oldest},
+        imports=imports.scalar_one(),
+    )

@@ -1,0 +1,37 @@
+"""What Temporal's SDK measures by itself, such as how long tasks wait for a worker, on the same page as our own."""
+
+import socket
+from collections.abc import Iterator
+from urllib.request import urlopen
+
+from prometheus_client import REGISTRY
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+
+
+def measured_runtime() -> Runtime:
+    """A runtime for the process's client of Temporal; its metrics appear among ours. Call it once."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    prometheus = PrometheusConfig(
+        bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=prometheus))
+    REGISTRY.register(_Page(f"http://{address}/metrics"))
+    return runtime
+
+
+class _Page(Collector):
+    """The SDK tells its metrics over HTTP alone, on a port of this machine."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def describe(self) -> list[Metric]:
+        return []  # they are known when they are first measured
+
+    def collect(self) -> Iterator[Metric]:
+        with urlopen(self._url, timeout=3) as answer:
+            yield from text_string_to_metric_families(answer.read().decode())
