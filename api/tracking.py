@@ -17,6 +17,7 @@ from database.engine import AWAY, Database
 from marketing.hits import Hit
 from marketing.machines import Action, Sign, sign_in_request
 from marketing.tracking import Tokens
+from telemetry import metrics
 
 log = structlog.get_logger()
 
@@ -38,8 +39,9 @@ class Hits(GroupCommit[Hit, str | None]):
 
     def __init__(self, database: Database) -> None:
         async def store(account_id: UUID, hits: Sequence[Hit]) -> Sequence[str | None]:
-            async with database.transaction(account_id) as tx:
-                return await tracking.store(tx, account_id, hits)
+            metrics.group_size.observe(len(hits))
+            with metrics.group_seconds.time():
+                return await tracking.store(database, account_id, hits)
 
         super().__init__(store, patience_seconds=PATIENCE_SECONDS)
 

@@ -83,14 +83,25 @@ class Findings:
     events: list[Event] = field(default_factory=list)
     machines_after_all: list[Earlier] = field(default_factory=list)
 
-    def unsettled(self, deliveries: Mapping[UUID, Delivery]) -> list[UUID]:
-        """The deliveries whose first opening or click by a person may be another one now."""
-        found = {each.delivery_id for each in self.machines_after_all}
+    def firsts(self) -> dict[UUID, Firsts]:
+        """The deliveries whose first opening or click by a person is another one now, but for the unsettled."""
+        found: dict[UUID, Firsts] = {}
         for event in self.events:
-            known = event.delivery.opened_at if event.name == OPENED else event.delivery.clicked_at
-            if not event.machine and known is None:
-                found.add(event.delivery.id)
-        return sorted(found & deliveries.keys())
+            if event.machine:
+                continue
+            delivery = event.delivery
+            known = found.get(delivery.id) or Firsts(delivery.opened_at, delivery.clicked_at)
+            first = known.opened_at if event.name == OPENED else known.clicked_at
+            if first is None or event.at < first:
+                opened, clicked = (event.at, known.clicked_at) if event.name == OPENED else (known.opened_at, event.at)
+                found[delivery.id] = Firsts(opened, clicked)
+        for id in self.unsettled():
+            found.pop(id, None)
+        return found
+
+    def unsettled(self) -> set[UUID]:
+        """The deliveries where a person was a machine after all: only the record knows who came first."""
+        return {each.delivery_id for each in self.machines_after_all}
 
 
 def judge(hits: Iterable[Hit], deliveries: Mapping[UUID, Delivery], earlier: Iterable[Earlier]) -> Findings:

@@ -25,8 +25,7 @@ def after(seconds: float) -> datetime:
 
 
 async def store(message: SentMessage, *hits: Hit) -> list[str | None]:
-    async with message.account.transaction() as tx:
-        return await tracking.store(tx, message.account.id, hits)
+    return await tracking.store(message.account.database, message.account.id, hits)
 
 
 async def figures(message: SentMessage) -> dict[str, int]:
@@ -129,8 +128,8 @@ async def test_unknown_deliveries_and_links_lead_nowhere_and_store_nothing(messa
 
 
 async def test_another_accounts_delivery_is_unknown(message: SentMessage, other_account: TestAccount) -> None:
-    async with other_account.transaction() as tx:
-        assert await tracking.store(tx, other_account.id, [Hit(OPEN, message.delivery_id, after(60))]) == [None]
+    hit = Hit(OPEN, message.delivery_id, after(60))
+    assert await tracking.store(other_account.database, other_account.id, [hit]) == [None]
     assert await figures(message) == {}
 
 

@@ -54,12 +54,21 @@ def test_a_burst_reaches_back_to_what_is_on_record() -> None:
     assert findings.events[1].at == after(61), "the reader's own click, on record already, now implies the opening"
 
 
-def test_only_deliveries_whose_firsts_may_change_are_looked_at() -> None:
-    known = UNTOUCHED._replace(opened_at=after(10), clicked_at=after(20))
-    assert judge([click(60, 1)], {DELIVERY: known}, []).unsettled({DELIVERY: known}) == []
-    assert judge([click(60, 1)], {DELIVERY: UNTOUCHED}, []).unsettled({DELIVERY: UNTOUCHED}) == [DELIVERY]
-    machine = judge([click(60, 1, Sign.AGENT)], {DELIVERY: UNTOUCHED}, [])
-    assert machine.unsettled({DELIVERY: UNTOUCHED}) == []
+def test_only_who_was_not_known_or_came_earlier_is_first() -> None:
+    known = UNTOUCHED._replace(opened_at=after(70), clicked_at=after(80))
+    assert judge([click(90, 1)], {DELIVERY: known}, []).firsts() == {}
+    assert judge([click(75, 1)], {DELIVERY: known}, []).firsts() == {DELIVERY: Firsts(after(70), after(75))}
+    both = {DELIVERY: Firsts(after(60), after(60))}
+    assert judge([click(90, 1), click(60, 1)], {DELIVERY: UNTOUCHED}, []).firsts() == both
+    assert judge([click(60, 1, Sign.AGENT)], {DELIVERY: UNTOUCHED}, []).firsts() == {}
+
+
+def test_where_a_machine_was_taken_for_a_person_only_the_record_knows_who_was_first() -> None:
+    opened = UNTOUCHED._replace(opened_at=after(60), clicked_at=after(60))
+    earlier = [Earlier(EVENT, CLICKED, DELIVERY, after(60), False, 1)]
+    findings = judge([click(60.2, 2), click(90, 2)], {DELIVERY: opened}, earlier)
+    assert findings.unsettled() == {DELIVERY}
+    assert findings.firsts() == {}
 
 
 def test_figures_move_to_the_hour_of_the_true_first() -> None:
