@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import imports, machine, million, sending, snapshot
+from bench import imports, machine, million, sending, snapshot, tracking
 from bench.bench import QUICK, Bench, Sizes
 from bench.relay import best_kind
 from bench.stack import running
@@ -24,6 +24,7 @@ RESULTS = Path(__file__).with_name("results.json")
 MEASURES: dict[str, Callable[[Bench], AsyncIterator[Row]]] = {
     "import": imports.measure,
     "send": sending.measure,
+    "tracking": tracking.measure,
     "million": million.measure,
     "snapshot": snapshot.measure,
 }
