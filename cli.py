@@ -4,9 +4,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -24,17 +25,21 @@ if TYPE_CHECKING:
     import httpx
     from temporalio.client import Client
 
+    from backups import Tell
+    from database.reconciliation import Held
     from local_stack import Stack
 
+T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .carillon]")]
 SHOWN_BEFORE = "shown at the first start; lost? Start with CARILLON_API_KEY=<your own>, which adds an owner key"
 
 
 @app.command()
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .carillon]")] = None,
+    data_dir: DataDir = None,
     api_port: Port = 8000,
     temporal_port: Port = 7233,
     temporal_ui_port: Port = 8233,
@@ -46,7 +51,7 @@ def up(
     configure_logging(settings(), quiet=True)
     stack = Stack(
         settings(),
-        data_dir or settings().data_dir or default_data_dir(),
+        _data_dir(data_dir),
         api_port=api_port,
         temporal_port=temporal_port,
         temporal_ui_port=temporal_ui_port,
@@ -98,6 +103,84 @@ def migrate() -> None:
         print(f"The first owner's API key, shown only now: {key}")
     elif not settings().api_key:
         print(f"The first owner's API key was {SHOWN_BEFORE}.")
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="A new file.")], data_dir: DataDir = None) -> None:
+    """Write the record of `carillon up` and its secret key into a file; it may run meanwhile."""
+    from backups import back_up
+
+    configure_logging(settings(), quiet=True)
+    _refuse_own_database("Back up your own PostgreSQL by its own means")
+    _with_progress("Writing", partial(back_up, _data_dir(data_dir), file))
+    print(f"{file} has the record and the secret key: keep it where nobody else reads it.")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `carillon backup` wrote.")], data_dir: DataDir = None
+) -> None:
+    """Make a data directory from a backup, and hold what may have been sent since that was made."""
+    from backups import restore
+
+    configure_logging(settings(), quiet=True)
+    _refuse_own_database("Restore your own PostgreSQL by its own means, then type `carillon reconcile`")
+    folder = _data_dir(data_dir)
+    done = _with_progress("Reading", partial(restore, file, folder))
+    print(f"{folder} has the record as it was at {done.moment:%Y-%m-%d %H:%M:%S} UTC.")
+    _tell_held(done.held)
+    if not done.with_secret_key:
+        print(
+            "The backup has no secret key: set CARILLON_SECRET_KEY as it was, or links in messages that left are dead."
+        )
+
+
+@app.command()
+def reconcile(
+    data_dir: DataDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """After PostgreSQL was restored by its own means: hold what may have been sent since that moment.
+
+    Pauses every campaign that is open, and makes each of its messages that is due uncertain.
+    """
+    import backups
+
+    configure_logging(settings(), quiet=True)
+    if not yes:
+        typer.confirm(
+            "Was the record restored from an earlier moment? Nothing due is sent then before you say so", abort=True
+        )
+    if settings().database_url:
+        url = asyncio.run(reach_postgres(settings()))
+        _tell_held(asyncio.run(backups.hold(url, backups.EARLIER)))
+    else:
+        _tell_held(asyncio.run(backups.reconcile(_data_dir(data_dir))))
+
+
+def _data_dir(given: Path | None) -> Path:
+    return given or settings().data_dir or default_data_dir()
+
+
+def _refuse_own_database(instead: str) -> None:
+    if settings().database_url:
+        raise CannotStart(f"{instead} (CARILLON_DATABASE_URL is set): see docs/reliability.md")
+
+
+def _with_progress(title: str, work: "Callable[[Tell], Coroutine[Any, Any, T]]") -> T:
+    from rich.progress import DownloadColumn, Progress, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(title, total=None)
+        return asyncio.run(work(lambda done, total: progress.update(bar, completed=done, total=total)))
+
+
+def _tell_held(held: "list[Held]") -> None:
+    messages = sum(each.messages for each in held)
+    print(f"Open campaigns, paused now: {len(held):,}. Messages that may have left since, uncertain now: {messages:,}.")
+    print("What to do next: docs/reliability.md, After a restore.")
 
 
 @app.command()
@@ -377,6 +460,7 @@ def _overview(stack: "Stack", new_key: str = "") -> Table:
         "Data directory": str(stack.data_dir),
         "API key": new_key or known_key,
         "SMTP": f"{relay.hostname}:{relay.port or 25}",
+        "Metrics": "\n".join(stack.metrics_urls.values()),
     }
     for name, value in rows.items():
         table.add_row(name, Text(value))

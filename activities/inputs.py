@@ -108,6 +108,7 @@ class UnattendedCampaign(CampaignRef):
     name: str
     starts_at: datetime | None
     state: str = "running"
+    reason: str = ""
     begun: bool = False  # its audience is frozen: only the ledger knows what is left
 
 

@@ -56,11 +56,13 @@ class Sweeps:
         async with self.database.transaction(campaign.account_id) as tx:
             plan = await campaigns.load_plan(tx, campaign.campaign_id)
             begun = await campaigns.has_started(tx, campaign.campaign_id)
+            state, reason = await campaigns.state_of(tx, campaign.campaign_id)
         return UnattendedCampaign(
             account_id=campaign.account_id,
             campaign_id=campaign.campaign_id,
             name=plan.campaign_name,
             starts_at=plan.schedule.starts_at() if plan.schedule else None,
-            state=campaign.state,
+            state=state,
+            reason=reason,
             begun=begun,
         )

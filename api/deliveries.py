@@ -177,7 +177,7 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
     """Tell the campaign's workflow, or start it again if it has ended; if Temporal is away, the sweep does so later."""
     temporal: Client = request.app.state.temporal
     ref = CampaignRef(account_id=caller.account_id, campaign_id=campaign.id)
-    input = CampaignInput.to_go_on(ref, campaign.name, campaign.state)
+    input = CampaignInput.to_go_on(ref, campaign.name, campaign.state, campaign.state_reason)
     try:
         await temporal.start_workflow(
             CampaignWorkflow.run,

@@ -218,6 +218,13 @@ async def reopen(tx: Connection, account_id: UUID, campaign_id: UUID) -> bool:
     return True
 
 
+async def hold(tx: Connection, account_id: UUID, campaign_id: UUID, reason: str) -> None:
+    """Pause a campaign of which nobody knows how far it has come, whether it has begun or not."""
+    held = update(campaigns).where(campaigns.c.id == campaign_id)
+    await tx.execute(held.values(state=CampaignState.PAUSED, state_reason=reason, updated_at=func.now()))
+    await log(tx, account_id, campaign_id, "campaign.paused", reason=reason)
+
+
 async def mark_started(tx: Connection, campaign_id: UUID) -> bool:
     """False if the audience was frozen before."""
     statement = update(campaigns).where(campaigns.c.id == campaign_id, campaigns.c.started_at.is_(None))

@@ -27,6 +27,15 @@ def read(file: Path) -> str | None:
     return file.read_text() if file.exists() else None
 
 
+def try_lock(data_dir: Path) -> int | None:
+    """The lock, as `lock` gives it, if nobody holds it."""
+    file = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    if _locked(file):
+        return file
+    os.close(file)
+    return None
+
+
 async def lock(data_dir: Path) -> int:
     """One tree per data directory. The watchdogs hold the lock too: those of a killed tree until it has ended.
 

@@ -30,9 +30,9 @@ class CampaignInput(BaseModel):
     progress: CampaignProgressState | None = None  # set when continued as new
 
     @classmethod
-    def to_go_on(cls, begun: CampaignRef, name: str, state: str) -> Self:
+    def to_go_on(cls, begun: CampaignRef, name: str, state: str, reason: str) -> Self:
         """For a campaign whose audience is frozen: the ledger says what is left to do."""
-        progress = CampaignProgressState(totals=Totals(), waves=[], waiting=[], state=state)
+        progress = CampaignProgressState(totals=Totals(), waves=[], waiting=[], state=state, reason=reason)
         return cls(account_id=begun.account_id, campaign_id=begun.campaign_id, name=name, progress=progress)
 
 

@@ -39,7 +39,7 @@ class SweepWorkflow:
         )
         for campaign in found.never_started:
             if campaign.begun:
-                input = CampaignInput.to_go_on(campaign, campaign.name, campaign.state)
+                input = CampaignInput.to_go_on(campaign, campaign.name, campaign.state, campaign.reason)
             else:
                 input = CampaignInput(**campaign.model_dump())
             try:
@@ -77,13 +77,14 @@ class SweepWorkflow:
 
 
 async def ensure_schedule(client: Client) -> None:
-    """Have Temporal run the sweep every minute; nothing happens if it does already."""
+    """Have Temporal run the sweep now and every minute; nothing happens if it does already."""
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(SweepWorkflow.run, id=SCHEDULE_ID, task_queue=ORCHESTRATION),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )
     try:
-        await client.create_schedule(SCHEDULE_ID, schedule)
+        # At once for the first time: Temporal may be new to a record that has much to do.
+        await client.create_schedule(SCHEDULE_ID, schedule, trigger_immediately=True)
     except ScheduleAlreadyRunningError:
         return
