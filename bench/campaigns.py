@@ -29,6 +29,7 @@ class Run:
     memory_before: int  # bytes that the largest worker held before the launch
     memory: int  # and at most since
     log_bytes: int  # that PostgreSQL wrote to its log (WAL)
+    disk_bytes: int  # by which the database grew
     answers: list[float]  # how long the API took for each look at the campaign's figures, seconds
     kept: histories.Kept
 
@@ -39,7 +40,10 @@ class Run:
     @property
     def cpu_milliseconds(self) -> float:
         """Per message, in all our programs."""
-        return 1000 * sum(self.cpu.values()) / self.messages
+        return sum(map(self.cpu_milliseconds_of, self.cpu))
+
+    def cpu_milliseconds_of(self, program: str) -> float:
+        return 1000 * self.cpu[program] / self.messages
 
     @property
     def milliseconds(self) -> float:
@@ -106,7 +110,8 @@ async def send(stack: Running, group: str, messages: int, show: Callable[[int], 
     Raises:
         AssertionError: not every message was sent; the figure would mean nothing.
     """
-    cpu, memory, log = stack.cpu_seconds(), stack.worker_memory(), await stack.log_position()
+    cpu, memory = stack.cpu_seconds(), stack.worker_memory()
+    log, disk = await stack.log_position(), await stack.database_size()
     most, answers, recorded = memory, [], 0.0
     async with _drafted(stack, group, messages) as campaign:
         began = monotonic()
@@ -128,6 +133,7 @@ async def send(stack: Running, group: str, messages: int, show: Callable[[int], 
         memory,
         most,
         await stack.log_position() - log,
+        await stack.database_size() - disk,
         answers,
         await histories.of_campaign(stack.temporal, campaign.id),
     )

@@ -1,7 +1,7 @@
 """The whole path of a message beside the mail alone; does it cost more where there are many?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from statistics import quantiles
 
 from bench import ceiling
@@ -48,18 +48,20 @@ async def measure(bench: Bench) -> AsyncIterator[Row]:
     )
 
 
-def cost(many: Run, few: Run, *aims: Aim) -> Iterator[Row]:
-    """Of a message among many, beside one among few."""
+def cost(many: Run, few: Run, *, most_times: Sequence[Aim] = (), most_memory: Sequence[Aim] = ()) -> Iterator[Row]:
+    """Of a message among many, beside one among few, and of many in memory."""
     among, beside = f", {many.messages:,} recipients", f"{few.messages:,} recipients"
-    yield Row("CPU per message" + among, many.cpu_milliseconds, beside, few.cpu_milliseconds, "ms, all programs", aims)
-    yield Row("time per message" + among, many.milliseconds, beside, few.milliseconds, "ms", aims)
-    yield Row(
-        "PostgreSQL's log (WAL) per message" + among,
-        many.log_bytes / many.messages / 1e3,
-        beside,
-        few.log_bytes / few.messages / 1e3,
-        "KB",
-    )
+    cpu = many.cpu_milliseconds, beside, few.cpu_milliseconds
+    yield Row("CPU per message" + among, *cpu, "ms, all programs", most_times)
+    of_database = many.cpu_milliseconds_of("PostgreSQL"), beside, few.cpu_milliseconds_of("PostgreSQL")
+    yield Row("of which PostgreSQL's" + among, *of_database, "ms")
+    yield Row("time per message" + among, many.milliseconds, beside, few.milliseconds, "ms", most_times)
+    log = many.log_bytes / many.messages / 1e3, beside, few.log_bytes / few.messages / 1e3
+    yield Row("PostgreSQL's log (WAL) per message" + among, *log, "KB")
+    disk = many.disk_bytes / many.messages / 1e3, beside, few.disk_bytes / few.messages / 1e3
+    yield Row("database growth per message" + among, *disk, "KB")
+    memory = (many.memory - many.memory_before) / 1e6, "what it held before", many.memory_before / 1e6
+    yield Row("growth of a worker's memory" + among, *memory, "MB", most_memory)
 
 
 def _p95(seconds: list[float]) -> float:

@@ -50,6 +50,10 @@ class Running:
         """How many bytes PostgreSQL has written to its log (WAL) so far."""
         return int(await self._ask("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
+    async def database_size(self) -> int:
+        """Bytes of its tables and indexes."""
+        return int(await self._ask("SELECT pg_database_size(current_database())"))
+
     async def versions(self) -> dict[str, str]:
         """Of the servers."""
         temporal = await self.temporal.workflow_service.get_system_info(GetSystemInfoRequest())
