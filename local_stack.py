@@ -322,6 +322,7 @@ class Stack:
         self.temporal_ui_port = temporal_ui_port
         self.temporal_ui_url: str | None = None
         self.workers = workers
+        self.metrics_urls = {"API": f"{self.api_url}/metrics"}
         self.parts: list[Part] = []
         self.kept_open: list[int] = []  # The lock of the data directory, once it is ours.
 
@@ -408,8 +409,10 @@ class Stack:
         commands = [Command(api, "api", ["--port", str(self.api_port)], env, partial(self._api_answers, api))]
         for number in range(1, self.workers + 1):
             program = Program(f"worker {number}", logs / f"worker-{number}.log", kept_open=self.kept_open)
-            port = self.settings.worker_metrics_port
-            own = {"CARILLON_WORKER_METRICS_PORT": str(port + number - 1)} if port else {}
+            first = self.settings.worker_metrics_port
+            port = first + number - 1 if first else free_port()
+            self.metrics_urls[program.name] = f"http://{self.settings.worker_metrics_host}:{port}/metrics"
+            own = {"CARILLON_WORKER_METRICS_PORT": str(port)}
             commands.append(Command(program, "worker", [], env | own, partial(_polls, client, program)))
         self.parts += commands
         await asyncio.gather(*(command.start() for command in commands))
@@ -451,6 +454,7 @@ class Stack:
             "database_url": self.settings.database_url,
             "temporal_address": self.settings.temporal_address,
             "temporal_ui_url": self.temporal_ui_url,
+            "metrics_urls": self.metrics_urls,
             "programs": {part.program.name: part.program.pid for part in self.parts},
         }
         data_dir.write(self.data_dir / "up.json", json.dumps(state, indent=2))

@@ -41,6 +41,14 @@ def test_the_table_says_where_everything_is_and_all_of_it_answers(running: Up) -
     assert list(running.state["programs"]) == ["PostgreSQL", "Temporal", "API", "worker 1", "worker 2"]
 
 
+def test_metrics_of_every_program_of_ours_are_where_the_table_and_the_file_say(running: Up) -> None:
+    urls = running.state["metrics_urls"]
+    assert list(urls) == ["API", "worker 1", "worker 2"]
+    for url in urls.values():
+        assert url in running.said
+        assert "carillon_messages_total" in httpx.get(url).text
+
+
 @pytest.mark.parametrize("name", ["worker 1", "API", "Temporal", "PostgreSQL"])
 def test_a_program_that_is_killed_comes_back_by_itself(running: Up, name: str) -> None:
     os.kill(running.state["programs"][name], signal.SIGKILL)
