@@ -150,11 +150,19 @@ class Cluster:
             (self.data_dir / name).chmod(0o644)
 
     def _forget_stale_pid(self) -> None:
-        """After a crash the number in postmaster.pid may be a stranger's by now, and PostgreSQL would not start."""
-        file = self.folder / "postmaster.pid"
-        with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-            if psutil.Process(int(file.read_text().split()[0])).name() != "postgres":
-                file.unlink()
+        """After a crash the numbers that PostgreSQL has left in its files may be a stranger's by now, even another
+        PostgreSQL's, and ours would not start. A PostgreSQL stands in its own folder."""
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            file = self.folder / name
+            with suppress(FileNotFoundError):
+                if not self._stands_here(file.read_text().split()):
+                    file.unlink()
+
+    def _stands_here(self, written: list[str]) -> bool:
+        try:
+            return Path(psutil.Process(int(written[0])).cwd()) == self.folder
+        except (ValueError, IndexError, psutil.Error):  # nobody's; or a process of somebody else's, whom we can't ask
+            return False
 
     def _choose_socket_folder(self) -> None:
         if len(os.fsencode(self.socket_folder)) <= LONGEST_SOCKET_FOLDER:

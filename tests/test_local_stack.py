@@ -1,5 +1,6 @@
 """The embedded servers: made, killed, brought back, and closed to others."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -50,13 +51,28 @@ async def test_what_postgres_stored_is_there_after_a_restart_and_after_kill_9(da
         assert await ask(postgres, "SELECT line FROM kept ORDER BY line") == [(1,), (2,)]
 
 
-async def test_a_stale_pid_file_that_names_a_stranger_does_not_stop_the_next_start(data_dir: Path) -> None:
-    async with EmbeddedPostgres(data_dir, durable=False) as postgres:
-        stranger = postgres.cluster.folder / "postmaster.pid"
-        lines = stranger.read_text().splitlines()
-    stranger.write_text("\n".join([str(os.getppid()), *lines[1:]]))
-    async with EmbeddedPostgres(data_dir, durable=False) as postgres:
-        assert await ask(postgres, "SELECT 1") == [(1,)]
+async def test_after_a_power_cut_the_numbers_of_strangers_do_not_stop_the_next_start(data_dir: Path) -> None:
+    """Another boot gives old numbers to others: to a program of the same user, or to another PostgreSQL."""
+    postgres = EmbeddedPostgres(data_dir, durable=False)
+    await postgres.start()
+    family = [psutil.Process(postgres.program.pid), *psutil.Process(postgres.program.pid).children()]
+    for process in family:
+        process.kill()
+    await postgres.stop()
+    psutil.wait_procs(family, timeout=20)
+    left = [postgres.cluster.folder / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
+    lines = [file.read_text().splitlines() for file in left]
+    stranger = await asyncio.create_subprocess_exec("sleep", "60", **postgres.cluster.identity)
+    async with EmbeddedPostgres(durable=False) as another:
+        for pid in (os.getpid(), stranger.pid, another.program.pid):
+            for file, (_, *rest) in zip(left, lines, strict=True):
+                file.write_text("\n".join([str(pid), *rest, ""]))
+                if postgres.cluster.identity:
+                    shutil.chown(file, "nobody")
+            async with EmbeddedPostgres(data_dir, durable=False) as again:
+                assert await ask(again, "SELECT 1") == [(1,)]
+    stranger.kill()
+    await stranger.wait()
 
 
 async def test_a_folder_that_was_left_half_made_is_made_anew(data_dir: Path) -> None:
