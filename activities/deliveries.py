@@ -10,13 +10,14 @@ from time import monotonic, time_ns
 from uuid import UUID, uuid4
 
 import structlog
+from opentelemetry import trace
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 
 from activities.campaigns import email_rules, read_totals
 from activities.inputs import Delivered, DeliverInput
 from activities.messages import Composer
-from channels.base import Channel, Deferred, Rejected, Unavailable, Uncertain
+from channels.base import Channel, Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
 from database import campaigns, deliveries, leases
 from database.deliveries import Outcome
 from database.eligibility import Rules
@@ -225,56 +226,71 @@ class _Delivery:
     # -- one set -----------------------------------------------------------------------------------------------------
 
     async def send_all(self, leased: Lease, deadline: float) -> list[Outcome]:
+        """Every message of a set, and truthfully what became of each."""
+        # Begun in the first half of the lease, a message has the other half to be answered. We may also have been
+        # asleep for long, and somebody else have the lease by now.
+        begin_by = deadline - self.our.lease_seconds / 2
         rate = self.mailing.plan.rate_limit_per_second
-        first_slot = monotonic() + leased.starts_in
+        slot = monotonic() + leased.starts_in
         if rate:
             metrics.rate_limit_wait.labels(self.channel.name).inc(leased.starts_in + (len(leased.messages) - 1) / rate)
-        outcomes = await asyncio.gather(
-            *(
-                self.send_watched(message, deadline, first_slot + number / rate if rate else 0.0)
-                for number, message in enumerate(leased.messages)
-            )
-        )
+        traced = trace.get_current_span().is_recording()
+        outcomes: list[Outcome] = []
+        sending: list[tuple[Leased, Message, asyncio.Future[Receipt]]] = []
+        for each in leased.messages:
+            try:
+                message = self.mailing.composer.message(each.id, each.contact, self.now())
+            except RenderError as error:
+                outcomes.append(Outcome(each.id, "failed", FailReason.RENDER, str(error)))
+                continue
+            if rate:
+                await asyncio.sleep(max(slot - monotonic(), 0.0))
+                slot += 1 / rate
+            answer: asyncio.Future[Receipt] = asyncio.ensure_future(self.channel.send(message, begin_by=begin_by))
+            sending.append((each, message, answer))
+            if traced:
+                answer.add_done_callback(partial(self.tell, each, message, time_ns()))
+        if sending:
+            answers = [answer for _, _, answer in sending]
+            _, late = await asyncio.wait(answers, timeout=max(deadline - _MARGIN_SECONDS - monotonic(), 0.0))
+            for answer in late:
+                answer.cancel()
+        outcomes += [self.outcome(each, message, _told(answer)) for each, message, answer in sending]
         if all(outcome.state == "planned" and not outcome.attempt for outcome in outcomes):
             self.unavailable = True
         return outcomes
 
-    async def send_watched(self, leased: Leased, deadline: float, slot: float) -> Outcome:
-        began = time_ns()
-        outcome = await self.send(leased, deadline, slot)
+    def tell(self, leased: Leased, message: Message, began: int, answer: asyncio.Future[Receipt]) -> None:
+        """Trace one message."""
+        outcome = self.outcome(leased, message, _told(answer))
         tell_message(leased.id, began, outcome=outcome.state, reply=outcome.reply, share=self.our.traced_share)
-        return outcome
 
-    async def send(self, leased: Leased, deadline: float, slot: float) -> Outcome:
-        """One message, and truthfully what became of it."""
-        try:
-            message = self.mailing.composer.message(leased.id, leased.contact, self.now())
-        except RenderError as error:
-            return Outcome(leased.id, "failed", FailReason.RENDER, str(error))
-        if slot > monotonic():
-            await asyncio.sleep(slot - monotonic())
-        # Begun in the first half of the lease, a message has the other half to be answered. We may also have been
-        # asleep for long, and somebody else have the lease by now.
-        if monotonic() > deadline - self.our.lease_seconds / 2:
-            return Outcome(leased.id, "planned", attempt=False)
-        try:
-            async with asyncio.timeout(deadline - _MARGIN_SECONDS - monotonic()):
-                receipt = await self.channel.send(message)
-        except Rejected as refusal:
-            dead = message.to if refusal.suppress else None
-            return Outcome(leased.id, "failed", FailReason.REJECTED, refusal.reply, suppress=dead)
-        except Deferred as refusal:
-            if leased.attempts + 1 >= MOST_ATTEMPTS:
-                return Outcome(leased.id, "failed", FailReason.EXPIRED, refusal.reply)
-            return Outcome(leased.id, "planned", reply=refusal.reply, delay=retry_delay(leased.attempts + 1))
-        except Unavailable as absence:
-            delay = timedelta(seconds=min(absence.retry_after or 1.0, 3600.0))
-            return Outcome(leased.id, "planned", reply=absence.reply, delay=delay, attempt=False)
-        except Exception as doubt:  # Uncertain, the end of our time, or a bug of the channel: nobody can know
-            if not isinstance(doubt, (Uncertain, TimeoutError)):
-                log.error("a channel failed in an unforeseen way", delivery_id=str(leased.id), exc_info=doubt)
-            why = str(doubt) or "The lease ended before the provider answered."
-            if self.mailing.plan.on_uncertain == "resend" and leased.attempts + 1 < MOST_SENDINGS:
-                return Outcome(leased.id, "planned", reply=why, delay=retry_delay(leased.attempts + 1))
-            return Outcome(leased.id, "uncertain", UncertainReason.CONNECTION_LOST, why)
-        return Outcome(leased.id, "sent", reply=receipt.reply)
+    def outcome(self, leased: Leased, message: Message, answer: Receipt | BaseException) -> Outcome:
+        """What the answer of the channel means for the message."""
+        match answer:
+            case Receipt():
+                return Outcome(leased.id, "sent", reply=answer.reply)
+            case Rejected():
+                dead = message.to if answer.suppress else None
+                return Outcome(leased.id, "failed", FailReason.REJECTED, answer.reply, suppress=dead)
+            case Deferred():
+                if leased.attempts + 1 >= MOST_ATTEMPTS:
+                    return Outcome(leased.id, "failed", FailReason.EXPIRED, answer.reply)
+                return Outcome(leased.id, "planned", reply=answer.reply, delay=retry_delay(leased.attempts + 1))
+            case Unavailable():
+                delay = timedelta(seconds=min(answer.retry_after or 1.0, 3600.0))
+                return Outcome(leased.id, "planned", reply=answer.reply, delay=delay, attempt=False)
+        # Uncertain, the end of our time, or a bug of the channel: nobody can know.
+        if not isinstance(answer, (Uncertain, TimeoutError)):
+            log.error("a channel failed in an unforeseen way", delivery_id=str(leased.id), exc_info=answer)
+        why = str(answer) or "The channel failed."
+        if self.mailing.plan.on_uncertain == "resend" and leased.attempts + 1 < MOST_SENDINGS:
+            return Outcome(leased.id, "planned", reply=why, delay=retry_delay(leased.attempts + 1))
+        return Outcome(leased.id, "uncertain", UncertainReason.CONNECTION_LOST, why)
+
+
+def _told(answer: asyncio.Future[Receipt]) -> Receipt | BaseException:
+    """What a channel said, if it has."""
+    if answer.cancelled() or not answer.done():
+        return TimeoutError("The lease ended before the provider answered.")
+    return answer.exception() or answer.result()

@@ -1,39 +1,41 @@
-"""How fast could mail leave this machine at best? Ready-made messages down the same connections, and nothing else."""
+"""How fast could mail leave this machine at best? Ready-made messages by the same channel, and nothing else."""
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import repeat
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
-from time import monotonic
-from typing import cast
-from urllib.parse import urlsplit
+from time import monotonic, time
 from uuid import UUID, uuid4
 
-import aiosmtplib
 import uvloop
 
 from activities.messages import Composer
 from bench.letter import content
+from channels.base import Message, Receipt
 from channels.mime import Letter, write
-from channels.smtp_exchange import Exchange
+from channels.smtp import SmtpChannel
 from database.eligibility import CONTACT_COLUMNS
 from marketing.campaigns import EmailPlan
 from marketing.content import prepare
 from marketing.tracking import RecipientLinks, Tokens
 
 TIMEOUT_SECONDS = 30.0
+WAITING = 4  # letters for each connection
 
 
-def messages_per_second(url: str, messages: int, *, processes: int, connections: int) -> float:
-    """`messages` letters like the campaign's over `connections` connections of each process."""
+def messages_per_second(url: str, messages: int, *, processes: int, connections: int, as_bytes: bool = False) -> float:
+    """`messages` like the campaign's, rendered before, over `connections` connections of each process.
+
+    `as_bytes`: even their MIME is written before, so that nothing is left but the wire.
+    """
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit our event loop
     ready = spawn.Barrier(processes, timeout=120)
     lines = [spawn.Pipe(duplex=False) for _ in range(processes)]
     pushers = [
-        spawn.Process(target=_push, args=(url, connections, messages // processes, ready, told), daemon=True)
+        spawn.Process(target=_push, args=(url, connections, messages // processes, as_bytes, ready, told), daemon=True)
         for _, told in lines
     ]
     for pusher in pushers:
@@ -52,31 +54,43 @@ def messages_per_second(url: str, messages: int, *, processes: int, connections:
     return messages / (ended - began)
 
 
-def _push(url: str, connections: int, messages: int, ready: Barrier, told: Connection) -> None:
-    letters = ready_made(messages)
+def _push(url: str, connections: int, messages: int, as_bytes: bool, ready: Barrier, told: Connection) -> None:
+    rendered = ready_made(messages)
+    written = [write(message, int(time())) for message in rendered] if as_bytes else []
     ready.wait()
     began = monotonic()  # the same clock in every process
-    uvloop.run(_push_all(url, connections, iter(letters)))
+    uvloop.run(_push_all(url, connections, written or rendered))
     told.send((began, monotonic()))
 
 
-async def _push_all(url: str, connections: int, letters: Iterator[Letter]) -> None:
-    await asyncio.gather(*(_carry(url, letters) for _ in range(connections)))
+async def _push_all(url: str, connections: int, ready: Sequence[Message | Letter]) -> None:
+    """As many on their way as keep every connection busy; each that has arrived is followed by another."""
+    channel = SmtpChannel(url, connections=connections, timeout=TIMEOUT_SECONDS)
+    left, rest = len(ready), iter(ready)
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def follow() -> None:
+        if (one := next(rest, None)) is not None:
+            answer = channel.post(one) if isinstance(one, Letter) else channel.send(one)
+            answer.add_done_callback(count)
+
+    def count(answer: asyncio.Future[Receipt]) -> None:
+        nonlocal left
+        left -= 1
+        if error := answer.exception():
+            arrived.set_exception(error)
+        elif not left:
+            arrived.set_result(None)
+        follow()
+
+    for _ in range(WAITING * connections):
+        follow()
+    await arrived
+    await channel.close()
 
 
-async def _carry(url: str, letters: Iterator[Letter]) -> None:
-    relay = urlsplit(url)
-    client = aiosmtplib.SMTP(hostname=relay.hostname, port=relay.port, timeout=TIMEOUT_SECONDS)
-    await client.connect()
-    await client.ehlo()
-    connection = Exchange(cast(asyncio.Transport, client.transport), client.esmtp_extensions, TIMEOUT_SECONDS)
-    for letter in letters:  # shared by all connections of the process
-        await connection.carry(letter, lambda: None)
-    await connection.quit()
-
-
-def ready_made(count: int) -> list[Letter]:
-    """Letters as the campaign's are."""
+def ready_made(count: int) -> list[Message]:
+    """Messages as the campaign's are."""
     written = content()
     plan = EmailPlan(
         prepared=prepare(written),
@@ -89,7 +103,7 @@ def ready_made(count: int) -> list[Letter]:
     links = RecipientLinks("http://127.0.0.1:8000", Tokens(b"a key for messages that nobody reads"))
     composer = Composer(uuid4(), uuid4(), plan, links)
     now = datetime.now(UTC)
-    return [write(composer.message(uuid4(), contact, now), int(now.timestamp())) for contact in repeat(_CONTACT, count)]
+    return [composer.message(uuid4(), contact, now) for contact in repeat(_CONTACT, count)]
 
 
 _CONTACT = dict.fromkeys(CONTACT_COLUMNS) | {

@@ -1,7 +1,8 @@
 """What every channel does: put one message in front of one person, and say truthfully what became of it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 from uuid import UUID
 
@@ -81,11 +82,14 @@ class Channel(Protocol):
 
     name: str
 
-    async def send(self, message: Message) -> Receipt:
+    def send(self, message: Message, *, begin_by: float = inf) -> Awaitable[Receipt]:
         """Hand one message over. Safe to call concurrently; waits for a free connection.
 
+        After `begin_by` (as `time.monotonic` tells it) nothing begins that could become `Uncertain`: whoever is too
+        late is `Unavailable`.
+
         Raises:
-            Rejected, Deferred, Unavailable, Uncertain: as their docstrings say. Nothing else, ever.
+            Rejected, Deferred, Unavailable, Uncertain: as their docstrings say. Nothing else, ever; when awaited.
         """
 
     async def close(self) -> None:

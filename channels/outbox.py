@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from time import time
+from math import inf
+from time import monotonic, time
 
 from channels.base import Message, Receipt, Unavailable
 from channels.mime import write
@@ -16,11 +17,13 @@ class Outbox:
         self.messages: deque[Message] = deque(maxlen=keep)
         self._closed = False
 
-    async def send(self, message: Message) -> Receipt:
+    async def send(self, message: Message, *, begin_by: float = inf) -> Receipt:
         letter = write(message, int(time()))  # refuses what a relay would never see
         await asyncio.sleep(0)  # lets others in between, as a network would
         if self._closed:
             raise Unavailable("This channel is closed.")
+        if monotonic() > begin_by:
+            raise Unavailable("Too late.")
         self.messages.append(message)
         return Receipt(letter.message_id, "kept in the outbox")
 

@@ -4,8 +4,10 @@ import asyncio
 import re
 import socket
 import ssl
-from functools import partial
-from time import time
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from time import monotonic, time
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +15,7 @@ import aiosmtplib
 
 from channels.base import Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
 from channels.mime import Letter, one_line, write
-from channels.smtp_exchange import Broken, Exchange, Refused, Step
+from channels.smtp_exchange import Desk, Exchange, Parcel, Refused, Reply, Step
 from channels.watch import watched
 
 # scheme: its port, TLS from the start, STARTTLS (None: when offered)
@@ -61,68 +63,172 @@ class SmtpChannel:
         self._connections = connections
         self._messages_per_connection = messages_per_connection
         self._longest_idle = idle
-        self._free = asyncio.Semaphore(connections)
+        self._waiting: deque[Parcel] = deque()
         self._idle: list[Exchange] = []  # the last one used is the first one taken: the rest may grow old
-        self._closed = False
+        self._seats = connections  # free ones: a connection has its seat until it is gone
+        self._opening: set[asyncio.Task[None]] = set()
+        self._clock: asyncio.TimerHandle | None = None
+        self._closed: asyncio.Event | None = None
 
     @watched
-    async def send(self, message: Message) -> Receipt:
-        letter = write(message, int(time()))
+    def send(self, message: Message, *, begin_by: float = inf) -> asyncio.Future[Receipt]:
         try:
-            # This limit ends where the content begins: so whoever is too late for it was surely not sent.
-            async with asyncio.timeout(self._timeout) as limit, self._free:
-                return await self._send(letter, limit)
-        except TimeoutError:
-            raise Unavailable(f"The relay was not ready for it within {self._timeout:g} s.") from None
+            return self.post(write(message, int(time())), begin_by=begin_by)
+        except Rejected as refusal:
+            answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            answer.set_exception(refusal)
+            return answer
+
+    def post(self, letter: Letter, *, begin_by: float = inf) -> asyncio.Future[Receipt]:
+        """Send what is written already."""
+        # This limit ends where the content begins: so whoever is too late for it was surely not sent.
+        parcel = Parcel(letter, min(begin_by, monotonic() + self._timeout))
+        self._waiting.append(parcel)
+        self._hand_out()
+        return parcel
 
     async def close(self) -> None:
         """Let the messages in flight finish, then say goodbye on every connection."""
-        if self._closed:
-            return
-        self._closed = True
-        for _ in range(self._connections):
-            await self._free.acquire()
-        await asyncio.gather(*(connection.quit() for connection in self._idle))
-        self._idle.clear()
-        for _ in range(self._connections):
-            self._free.release()
+        if self._closed is None:
+            self._closed = asyncio.Event()
+            self._hand_out()
+            while self._idle:
+                self._idle.pop().quit()
+        if self._seats < self._connections:
+            await self._closed.wait()
 
-    async def _pooled(self) -> Exchange | None:
+    # -- who carries what --------------------------------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        """Give what waits to connections that rest, and open others as far as there are seats."""
+        while self._waiting:
+            rested = self._rested()
+            if rested is None and not self._seats and self._closed is None:
+                break
+            parcel = self._next(rested)
+            if rested and parcel:
+                rested.carry(parcel)
+            elif rested:
+                self._idle.append(rested)
+            elif parcel:
+                self._open(parcel)
+        if self._waiting:
+            self._watch(min(self._waiting[0].begin_by, self._waiting[-1].begin_by))
+
+    def _rested(self) -> Exchange | None:
         """An open connection that can be trusted with a message, if there is one."""
         now = asyncio.get_running_loop().time()
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.usable:
-                continue
-            if connection.carried < self._messages_per_connection and now - connection.used_at < self._longest_idle:
-                return connection
-            await connection.quit()
+            exchange = self._idle.pop()
+            if now - exchange.used_at < self._longest_idle:
+                return exchange
+            exchange.quit()
         return None
 
-    async def _send(self, letter: Letter, limit: asyncio.Timeout) -> Receipt:
-        if self._closed:
-            raise Unavailable("This channel is closed.")
-        if pooled := await self._pooled():
-            try:
-                return await self._carry(pooled, letter, limit)
-            except Unavailable:  # It died while idle, or had enough of us. The letter was surely not taken: try afresh.
-                if limit.when() is None:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
-        return await self._carry(await self._relay.connect(), letter, limit)
+    def _next(self, exchange: Exchange | None) -> Parcel | None:
+        """The first of those that wait and can still be carried, by this connection or a new one."""
+        while self._waiting:
+            parcel = self._waiting.popleft()
+            if self._is_due(parcel) and (exchange is None or _fits(exchange, parcel)):
+                return parcel
+        return None
 
-    async def _carry(self, connection: Exchange, letter: Letter, limit: asyncio.Timeout) -> Receipt:
+    def _is_due(self, parcel: Parcel) -> bool:
+        """May it still go out? If not, say so."""
+        if self._closed is not None:
+            parcel.fail(Unavailable("This channel is closed."))
+        elif monotonic() > parcel.begin_by:
+            parcel.fail(Unavailable("The relay was not ready for it in time."))
+        return not parcel.done()
+
+    def _open(self, parcel: Parcel) -> None:
+        """A new connection, and this parcel is its first."""
+        self._seats -= 1
+        opening = asyncio.create_task(self._connect(parcel))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def _connect(self, parcel: Parcel) -> None:
         try:
-            if not connection.takes(letter):
-                raise Rejected("The address needs SMTPUTF8 (RFC 6531), which the relay doesn't offer.")
-            reply = await connection.carry(letter, partial(limit.reschedule, None))
-        except Refused as refused:
-            raise _verdict(refused) from refused
-        except Broken as broken:
-            raise (Uncertain if broken.step is Step.CONTENT else Unavailable)(str(broken)) from broken
-        finally:
-            if connection.usable:
-                self._idle.append(connection)
-        return Receipt(letter.message_id, str(reply))
+            async with asyncio.timeout(max(parcel.begin_by - monotonic(), 0.0)):
+                exchange = await self._relay.connect(self)
+        except TimeoutError:
+            parcel.fail(Unavailable("The relay was not ready for it in time."))
+        except Exception as error:  # Unavailable, or a bug: whoever waits is told, not left alone
+            parcel.fail(error)
+        else:
+            if not parcel.done() and _fits(exchange, parcel):
+                exchange.carry(parcel)
+            else:
+                exchange.go_on()
+            return
+        self._give_seat_back()
+
+    def _give_seat_back(self) -> None:
+        self._seats += 1
+        self._hand_out()
+        if self._closed is not None and self._seats == self._connections:
+            self._closed.set()
+
+    def _watch(self, moment: float) -> None:
+        """Look, at this moment at the latest, whether somebody waits in vain."""
+        loop = asyncio.get_running_loop()
+        if self._clock is None or self._clock.when() > loop.time() + moment - monotonic():
+            if self._clock is not None:
+                self._clock.cancel()
+            self._clock = loop.call_later(max(moment - monotonic(), 0.0) + 0.001, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._clock = None
+        self._waiting = deque(parcel for parcel in self._waiting if self._is_due(parcel))
+        if self._waiting:
+            self._watch(min(parcel.begin_by for parcel in self._waiting))
+
+    # -- what connections tell us ------------------------------------------------------------------------------------
+
+    def next_for(self, exchange: Exchange) -> Parcel | None:
+        if exchange.carried >= self._messages_per_connection or self._closed is not None:
+            return None
+        return self._next(exchange)
+
+    def answered(self, parcel: Parcel, answer: Reply | Refused) -> None:
+        if isinstance(answer, Refused):
+            parcel.fail(_verdict(answer))
+        elif not parcel.done():
+            parcel.set_result(Receipt(parcel.letter.message_id, str(answer)))
+
+    def resting(self, exchange: Exchange) -> None:
+        if exchange.carried >= self._messages_per_connection or self._closed is not None:
+            exchange.quit()
+        else:
+            self._idle.append(exchange)
+
+    def gone(self, exchange: Exchange, why: str, unanswered: Sequence[tuple[Parcel, Step]]) -> None:
+        if exchange in self._idle:
+            self._idle.remove(exchange)
+        for place, (parcel, step) in reversed(list(enumerate(unanswered))):
+            if parcel.refused:
+                self.answered(parcel, parcel.refused)
+            elif step is Step.CONTENT:
+                parcel.fail(Uncertain(f"{why} (at {step})"))
+            elif place > 0:  # another's envelope was on its way behind that content
+                self._waiting.appendleft(parcel)
+            elif parcel.first:
+                parcel.fail(Unavailable(f"{why} (at {step})"))
+            elif self._is_due(parcel):
+                # The connection died while idle, or had enough of us. It was surely not taken: try afresh, in its seat.
+                self._seats += 1
+                self._open(parcel)
+                self._seats -= 1
+        self._give_seat_back()
+
+
+def _fits(exchange: Exchange, parcel: Parcel) -> bool:
+    """Can the server take its addresses? If not, say so."""
+    if exchange.takes(parcel.letter):
+        return True
+    parcel.fail(Rejected("The address needs SMTPUTF8 (RFC 6531), which the relay doesn't offer."))
+    return False
 
 
 class _Relay:
@@ -141,7 +247,7 @@ class _Relay:
         self._tls = tls or ssl.create_default_context()
         self._hostname = hostname or socket.gethostname()
 
-    async def connect(self) -> Exchange:
+    async def connect(self, desk: Desk) -> Exchange:
         client = aiosmtplib.SMTP(timeout=self._timeout)
         try:
             await client.connect(
@@ -162,7 +268,7 @@ class _Relay:
         except BaseException:
             client.close()
             raise
-        return Exchange(cast(asyncio.Transport, client.transport), client.esmtp_extensions, self._timeout)
+        return Exchange(cast(asyncio.Transport, client.transport), client.esmtp_extensions, self._timeout, desk)
 
 
 def _verdict(refused: Refused) -> Rejected | Deferred | Unavailable:

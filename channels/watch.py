@@ -1,36 +1,44 @@
 """How long does a provider take, and how does it answer?"""
 
-from collections.abc import Callable, Coroutine
-from functools import cache, wraps
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import cache, partial, wraps
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from prometheus_client import Histogram
 
-from channels.base import Channel, Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
+from channels.base import Channel, Deferred, Receipt, Rejected, Unavailable, Uncertain
 from telemetry import metrics
 
 AnyChannel = TypeVar("AnyChannel", bound=Channel)
-Send = Callable[[AnyChannel, Message], Coroutine[Any, Any, Receipt]]
+P = ParamSpec("P")
 
 
-def watched(send: Send[AnyChannel]) -> Send[AnyChannel]:
-    """A channel's `send`, counted by channel and outcome."""
+def watched(
+    send: Callable[Concatenate[AnyChannel, P], Awaitable[Receipt]],
+) -> Callable[Concatenate[AnyChannel, P], asyncio.Future[Receipt]]:
+    """A channel's `send`, counted by channel and outcome. It begins at once, awaited or not."""
 
     @wraps(send)
-    async def wrapped(channel: AnyChannel, message: Message) -> Receipt:
-        began, outcome = perf_counter(), "broken"
-        try:
-            receipt = await send(channel, message)
-            outcome = "sent"
-        except (Rejected, Deferred, Unavailable, Uncertain) as refusal:
-            outcome = type(refusal).__name__.lower()
-            raise
-        finally:
-            _seconds(channel.name, outcome).observe(perf_counter() - began)
-        return receipt
+    def wrapped(channel: AnyChannel, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[Receipt]:
+        answer = asyncio.ensure_future(send(channel, *args, **kwargs))
+        answer.add_done_callback(partial(_count, channel.name, perf_counter()))
+        return answer
 
     return wrapped
+
+
+def _count(channel: str, began: float, answer: asyncio.Future[Receipt]) -> None:
+    error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+    match error:
+        case None:
+            outcome = "sent"
+        case Rejected() | Deferred() | Unavailable() | Uncertain():
+            outcome = type(error).__name__.lower()
+        case _:
+            outcome = "broken"
+    _seconds(channel, outcome).observe(perf_counter() - began)
 
 
 @cache

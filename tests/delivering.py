@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from sqlalchemy import text
@@ -29,7 +30,7 @@ class Provider:
         self.answer = answer
         self.asked: list[str] = []
 
-    async def send(self, message: Message) -> Receipt:
+    async def send(self, message: Message, *, begin_by: float = inf) -> Receipt:
         self.asked.append(message.to)
         if isinstance(self.answer, Exception):
             raise self.answer

@@ -113,7 +113,7 @@ async def test_many_sends_at_once_all_arrive_once(subject: Subject) -> None:
 
 async def test_cancelled_sends_disturb_nobody_elses(subject: Subject) -> None:
     sending = [
-        asyncio.create_task(subject.channel.send(a_message(f"user{number}@example.org"))) for number in range(60)
+        asyncio.ensure_future(subject.channel.send(a_message(f"user{number}@example.org"))) for number in range(60)
     ]
     await sending[0]
     for each in sending[1::3]:

@@ -124,7 +124,7 @@ async def test_it_misbehaves_as_asked() -> None:
 async def test_a_slow_one_has_the_message_long_before_it_says_so() -> None:
     async with Sink(delay=60) as sink:
         channel = SmtpChannel(sink.url)
-        sending = asyncio.create_task(channel.send(a_message("a@example.org")))
+        sending = asyncio.ensure_future(channel.send(a_message("a@example.org")))
         await sink.next_arrival()
         assert not sending.done()
         assert sink.count == 1

@@ -232,7 +232,7 @@ async def test_a_cancelled_send_gives_its_place_back_and_its_connection_up() -> 
 
     async with relay(hang) as (sink, channel):
         await channel.send(a_message())
-        sending = asyncio.create_task(channel.send(a_message("bad@example.org")))
+        sending = asyncio.ensure_future(channel.send(a_message("bad@example.org")))
         await asked.wait()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -320,10 +320,10 @@ def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
 
 async def test_a_closed_channel_sends_nothing_more_but_lets_those_in_flight_finish() -> None:
     async with relay(connections=3) as (sink, channel):
-        sending: list[asyncio.Task[Receipt]] = []
+        sending: list[asyncio.Future[Receipt]] = []
         messages: list[Message] = [a_message() for _ in range(3)]
         for message in messages:
-            sending.append(asyncio.create_task(channel.send(message)))
+            sending.append(asyncio.ensure_future(channel.send(message)))
         await asyncio.sleep(0)  # each has taken its place
         await channel.close()
         assert [type(each) for each in await asyncio.gather(*sending)] == [Receipt] * 3

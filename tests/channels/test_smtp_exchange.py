@@ -124,15 +124,18 @@ async def test_a_server_that_wants_content_for_a_refused_recipient_gets_none() -
         writer.write(b"250 OK\r\n550 5.1.1 Unknown\r\n354 Go on\r\n")
         content.append(await reader.readline())
         writer.write(b"554 No valid recipients\r\n")
-        assert await reader.readline() == b"RSET\r\n"
-        writer.write(b"250 OK\r\n")
+        content.append(await reader.readline())
+        await reader.readuntil(b"DATA\r\n")
+        writer.write(b"250 OK\r\n" * 3 + b"554 Enough\r\n")
         await reader.readline()
 
     async with scripted(odd) as url:
-        channel = SmtpChannel(url)
+        channel = SmtpChannel(url, connections=1)
         with pytest.raises(Rejected, match="Unknown"):
             await channel.send(a_message())
-        assert content == [b".\r\n"]
+        with pytest.raises(Rejected, match="Enough"):
+            await channel.send(a_message())
+        assert content == [b".\r\n", b"RSET\r\n"]
         await channel.close()
 
 
