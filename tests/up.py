@@ -24,16 +24,22 @@ class Up:
 
     def __init__(self, data_dir: Path, *arguments: str, **env: str) -> None:
         self.data_dir = data_dir
+        self.arguments = arguments
+        self.env = env
+        self.said = ""
+        self.start()
+
+    def start(self) -> None:
+        """Also again, after `cut_power`."""
         self.process = subprocess.Popen(
-            [sys.executable, CLI, "up", "--data-dir", data_dir, *FREE_PORTS, *arguments],
+            [sys.executable, CLI, "up", "--data-dir", self.data_dir, *FREE_PORTS, *self.arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=data_dir,
-            env=clean_environment() | env,
+            cwd=self.data_dir,
+            env=clean_environment() | self.env,
             start_new_session=True,
         )
-        self.said = ""
         self.hear("Ctrl-C")
         self.programs = [psutil.Process(pid) for pid in self.state["programs"].values()]
 
