@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, EmailStr, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import Priority
 from temporalio.service import RPCError
@@ -25,6 +25,7 @@ from database import accounts, reach
 from database.eligibility import Rules
 from database.engine import Connection
 from marketing.campaigns import CampaignDefinition
+from marketing.contacts import normal_email
 from marketing.content import ContentError
 from marketing.rendering import RenderError
 from marketing.tracking import RecipientLinks
@@ -45,7 +46,7 @@ class PreviewRequest(BaseModel):
 
     contact_ids: list[UUID] = Field([], max_length=20)
     sample: int = Field(1, ge=1, le=20, description="How many of the audience, if no contacts are named.")
-    send_to: list[Annotated[str, EmailStr]] = Field(
+    send_to: list[Annotated[str, AfterValidator(normal_email), Field(json_schema_extra={"format": "email"})]] = Field(
         [], max_length=20, description="Send a test message, as the first of these contacts would get it, to each."
     )
 

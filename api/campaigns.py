@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from api.auth import Editor, Viewer
 from api.errors import Conflict, Malformed, NotFound
@@ -22,12 +22,12 @@ from marketing.campaigns import (
     check_move,
     states_that_allow,
 )
-from marketing.moments import kept_moment
+from marketing.moments import kept_moment, written
 from marketing.text import Printable
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
-_Moment = Annotated[datetime, AfterValidator(kept_moment)]  # without an offset it is UTC's
+_Moment = Annotated[datetime, BeforeValidator(written), AfterValidator(kept_moment)]  # without an offset it is UTC's
 
 
 class CampaignAnswer(CampaignDefinition):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 from temporalio.client import Client
@@ -21,10 +21,13 @@ from api.errors import Conflict, Malformed, NotFound, TooLarge, UnsupportedMedia
 from api.paging import Cursor, Limit, Page, page_of
 from database import imports
 from database.imports import BLOCK, GivenUp
+from marketing.accounts import ChannelName
 from marketing.contact_files import Utf8Stream, in_blocks
-from marketing.import_columns import ImportPlan
+from marketing.contacts import LONGEST_TAG, MOST_TAGS
+from marketing.import_columns import TARGET, ImportPlan
 from marketing.import_rows import guarded
 from marketing.imports import Import, ImportOptions, ImportState
+from marketing.text import Printable
 from workflows.imports import ContactImportWorkflow, start_options
 from workflows.options import ORCHESTRATION, STARTING
 
@@ -58,6 +61,9 @@ _BODY: dict[str, Any] = {
 }
 
 
+_MAP = rf"^[^\x00-\x08\x0e-\x1f\x7f]*={TARGET}$"
+
+
 class AcceptedImport(BaseModel):
     """Look at `GET /api/contacts/import/{id}` for how it goes."""
 
@@ -69,19 +75,23 @@ async def import_contacts(
     request: Request,
     caller: Editor,
     columns: Annotated[
-        list[str], Query(alias="map", default_factory=list, description="`column=field`; again for each column.")
+        list[Annotated[str, Field(json_schema_extra={"pattern": _MAP})]],
+        Query(alias="map", default_factory=list, description="`column=field`; again for each column."),
     ],
-    tag: Annotated[list[str], Query(default_factory=list, description="A tag that everybody in the file gets.")],
+    tag: Annotated[
+        list[Annotated[Printable, Field(max_length=LONGEST_TAG)]],
+        Query(default_factory=list, max_length=MOST_TAGS, description="A tag that everybody in the file gets."),
+    ],
     subscribe: Annotated[
-        list[str],
+        list[ChannelName],
         Query(
             default_factory=list,
             description="A channel that those agreed to of whom the file says nothing, by `consent`.",
         ),
     ],
-    consent: Annotated[str, Query(description="How they agreed; needed with `subscribe`.")] = "",
-    default_region: Annotated[str | None, Query(description="The country of national phone numbers.")] = None,
-    filename: str = "",
+    consent: Annotated[Printable, Query(max_length=500, description="How they agreed; needed with `subscribe`.")] = "",
+    default_region: Annotated[Printable | None, Query(description="The country of national phone numbers.")] = None,
+    filename: Annotated[Printable, Query(max_length=255)] = "",
 ) -> AcceptedImport:
     """Import a CSV file: the exports of Mailchimp, HubSpot, Shopify and Klaviyo as they are, others with `map`.
 
@@ -142,8 +152,10 @@ def _missing() -> NotFound:
 
 
 def _options(
-    mapped: list[str], tags: list[str], subscribe: list[str], consent: str, region: str | None, filename: str
+    mapped: list[str], tags: list[str], subscribe: list[ChannelName], consent: str, region: str | None, filename: str
 ) -> ImportOptions:
+    if unequal := next((each for each in mapped if "=" not in each), None):
+        raise Malformed(f"map: {unequal!r} is no `column=field`.")
     columns = dict(each.rpartition("=")[::2] for each in mapped)
     try:
         return ImportOptions.model_validate(

@@ -65,7 +65,12 @@ _RECIPIENTS: Document = {
             {
                 "schema": {
                     "type": "object",
-                    "properties": {"do": {"enum": ["leave", "leave everything", "return"]}},
+                    "properties": {
+                        "do": {
+                            "type": "string",
+                            "description": "`leave everything` or `return`; whatever else is said means to leave.",
+                        }
+                    },
                 },
                 "example": {"List-Unsubscribe": "One-Click"},
             },
@@ -81,7 +86,10 @@ _RECIPIENTS: Document = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "do": {"enum": ["save", "leave everything"]},
+                        "do": {
+                            "type": "string",
+                            "description": "`save` or `leave everything`; whatever else is said changes nothing.",
+                        },
                         "topic": {"type": "array", "items": {"type": "string"}},
                     },
                 },

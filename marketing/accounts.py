@@ -6,15 +6,16 @@ from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from marketing.moments import written
 from marketing.text import Printable
 
 ChannelName = Literal["email", "sms", "whatsapp"]
 Role = Literal["owner", "editor", "viewer"]
 
 _ZONES = available_timezones()
-_DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{1,62}")
+_DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{1,62}"
 
 
 def _zone(name: str) -> str:
@@ -25,13 +26,15 @@ def _zone(name: str) -> str:
 
 def _domain(name: str) -> str:
     name = name.strip().lower()
-    if not _DOMAIN.fullmatch(name):
+    if not re.fullmatch(_DOMAIN, name):
         raise ValueError(f"{name!r} is no domain; give one such as 'news.example.com'")
     return name
 
 
-Timezone = Annotated[str, AfterValidator(_zone)]
-Domain = Annotated[str, AfterValidator(_domain)]
+Timezone = Annotated[str, AfterValidator(_zone), Field(json_schema_extra={"examples": ["Europe/Paris"]})]
+Domain = Annotated[
+    str, AfterValidator(_domain), Field(max_length=253, json_schema_extra={"pattern": rf"^\s*{_DOMAIN}\s*$"})
+]
 
 
 class FrequencyCap(BaseModel):
@@ -49,7 +52,13 @@ def _local(moment: time) -> time:
     return moment
 
 
-LocalTime = Annotated[time, AfterValidator(_local)]
+LOCAL_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+LocalTime = Annotated[
+    time,
+    BeforeValidator(written),
+    AfterValidator(_local),
+    WithJsonSchema({"type": "string", "pattern": f"^{LOCAL_TIME}$", "examples": ["21:00"]}),
+]
 
 
 class QuietHours(BaseModel):

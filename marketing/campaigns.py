@@ -6,11 +6,19 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
-from marketing.accounts import Timezone
+from marketing.accounts import LOCAL_TIME, Timezone
 from marketing.content import EmailContent, Prepared
-from marketing.moments import kept_moment
+from marketing.moments import kept_moment, written
 from marketing.text import Printable
 
 
@@ -77,7 +85,12 @@ Tag = Annotated[Printable, Field(min_length=1, max_length=100)]
 class TagFilter(BaseModel):
     """Contacts that have any of, all of, or none of these tags."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "anyOf": [{"required": [name], "properties": {name: {"minItems": 1}}} for name in ("any", "all", "none")]
+        },
+    )
 
     any: list[Tag] = Field([], max_length=100)
     all: list[Tag] = Field([], max_length=100)
@@ -93,7 +106,15 @@ class TagFilter(BaseModel):
 class Audience(BaseModel):
     """Whom a campaign is for: exactly one of the three."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": kind}}}
+                for name, kind in (("everyone", "boolean"), ("tags", "object"), ("contact_ids", "array"))
+            ]
+        },
+    )
 
     everyone: Literal[True] | None = None
     tags: TagFilter | None = None
@@ -119,6 +140,20 @@ def _local(moment: datetime) -> datetime:
     return moment
 
 
+LocalMoment = Annotated[
+    datetime,
+    BeforeValidator(written),
+    AfterValidator(_local),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^2[01][0-9]{{2}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T{LOCAL_TIME}$",
+            "description": "Without an offset.",
+        }
+    ),
+]
+
+
 class Schedule(BaseModel):
     """A local time, in one zone for all or in each recipient's own."""
 
@@ -126,7 +161,7 @@ class Schedule(BaseModel):
         extra="forbid", json_schema_extra={"example": {"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"}}
     )
 
-    send_at: Annotated[datetime, AfterValidator(_local)]
+    send_at: LocalMoment
     timezone: Timezone | Literal["recipient"] = "UTC"
 
     @property

@@ -26,13 +26,14 @@ from pydantic import (
     Field,
     JsonValue,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from marketing.accounts import ChannelName
 from marketing.moments import Moment
-from marketing.text import UNPRINTABLE, Printable, printable
+from marketing.text import PRINTABLE, UNPRINTABLE, Printable, printable
 
 Attributes = dict[str, JsonValue]
 SubscriptionStatus = Literal["subscribed", "unsubscribed", "pending"]
@@ -209,9 +210,31 @@ def merged_attributes(known: Attributes, news: Attributes) -> Attributes:
     return {name: value for name, value in {**known, **news}.items() if value is not None}
 
 
+def _attributes_schema(levels: int = DEEPEST_ATTRIBUTES) -> dict[str, Any]:
+    """What `_check_json` lets through, in JSON Schema."""
+    name = {"minLength": 1, "maxLength": LONGEST_TAG, "pattern": PRINTABLE}
+    values: list[dict[str, Any]] = [
+        {"type": ["boolean", "null", "number"]},
+        {"type": "string", "pattern": PRINTABLE},
+    ]
+    if levels > 1:
+        inner = _attributes_schema(levels - 1)
+        values += [inner, {"type": "array", "items": inner["additionalProperties"]}]
+    return {"type": "object", "propertyNames": name, "additionalProperties": {"anyOf": values}}
+
+
+CheckedAttributes = Annotated[Attributes, AfterValidator(checked_attributes), WithJsonSchema(_attributes_schema())]
+
+
 def _optional(normal: Callable[[str], str]) -> AfterValidator:
     """An empty text says that there is none."""
     return AfterValidator(lambda text: (normal(text) if text.strip() else None) if text is not None else None)
+
+
+Line = Annotated[Printable | None, Field(max_length=LONGEST_TEXT), _optional(normal_text)]
+Tags = Annotated[
+    list[Annotated[Printable, Field(max_length=LONGEST_TAG)]], Field(max_length=MOST_TAGS), AfterValidator(normal_tags)
+]
 
 
 class Consent(BaseModel):
@@ -222,7 +245,7 @@ class Consent(BaseModel):
     at: Moment | None = None
     how: Printable = Field("", max_length=500, description="Such as `form`, `import`, `one-click`.")
     where: Printable = Field("", max_length=500, description="The page, or the address it came from.")
-    proof: Annotated[Attributes, AfterValidator(checked_attributes)] = {}
+    proof: CheckedAttributes = {}
 
 
 class Subscription(BaseModel):
@@ -238,6 +261,16 @@ class Subscription(BaseModel):
 
 class SubscriptionChange(Subscription):
     """What a contact agrees to, or refuses, from now on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["status"], "properties": {"status": {"const": "subscribed"}}},
+            "then": {
+                "required": ["consent"],
+                "properties": {"consent": {"required": ["how"], "properties": {"how": {"pattern": r"\S"}}}},
+            },
+        }
+    )
 
     @model_validator(mode="after")
     def _consent_is_told(self) -> Self:
@@ -255,15 +288,21 @@ class ContactChanges(BaseModel):
     )
 
     email: Annotated[str | None, _optional(normal_email)] = None
-    external_id: Annotated[str | None, _optional(normal_text)] = None
-    country: Annotated[str | None, _optional(normal_country)] = None
+    external_id: Line = None
+    country: Annotated[Printable | None, _optional(normal_country)] = Field(
+        None, description="ISO 3166, or its name in English, French, German or Spanish."
+    )
     phone: str | None = Field(None, description="E.164, or the national form of `country`.")
-    first_name: Annotated[str | None, _optional(normal_text)] = None
-    last_name: Annotated[str | None, _optional(normal_text)] = None
-    locale: Annotated[str | None, _optional(normal_locale)] = None
-    timezone: Annotated[str | None, _optional(normal_timezone)] = None
-    attributes: Annotated[Attributes, AfterValidator(checked_attributes)] | None = None
-    tags: Annotated[list[str], AfterValidator(normal_tags)] | None = Field(None, description="Replaces all tags.")
+    first_name: Line = None
+    last_name: Line = None
+    locale: Annotated[Printable | None, _optional(normal_locale)] = Field(
+        None, description="Such as `pt-BR`, or a language's English name."
+    )
+    timezone: Annotated[Printable | None, _optional(normal_timezone)] = Field(
+        None, description="IANA, such as `Europe/Paris`."
+    )
+    attributes: CheckedAttributes | None = None
+    tags: Tags | None = Field(None, description="Replaces all tags.")
     subscriptions: list[SubscriptionChange] = Field([], max_length=100, description="Others stay as they are.")
 
     @field_validator("phone")
@@ -281,6 +320,10 @@ class NewContact(ContactChanges):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string", "pattern": r"\S"}}}
+                for name in ("email", "phone", "external_id")
+            ],
             "example": {
                 "email": "zoe@example.com",
                 "phone": "+33612345678",
@@ -299,7 +342,7 @@ class NewContact(ContactChanges):
                         "consent": {"at": "2026-11-02T09:30:00Z", "how": "form", "where": "https://example.com/join"},
                     }
                 ],
-            }
+            },
         }
     )
 

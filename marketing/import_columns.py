@@ -23,7 +23,8 @@ FIELDS = (
     *("tags", "consent_at", "consent_where", "ignore"),
     *(f"{channel}_{fact}" for channel in CHANNELS for fact in FACTS),
 )
-_ATTRIBUTE = re.compile(r"attributes\.[^.:\x00-\x1f]{1,100}(:number)?")
+_ATTRIBUTE = r"attributes\.[^.:=\x00-\x1f]{1,100}(:number)?"
+TARGET = rf"({'|'.join(FIELDS)}|{_ATTRIBUTE})"
 
 # The spellings in the exports of four products and in files made by hand; compared as `_simple` writes them.
 _SPELLINGS = {
@@ -99,7 +100,7 @@ def column_field(target: str) -> str:
     Raises:
         ValueError: it can't; says to what it can.
     """
-    if target not in FIELDS and not _ATTRIBUTE.fullmatch(target):
+    if not re.fullmatch(TARGET, target):
         raise ValueError(
             f"{target!r} is no field. A column can become attributes.<name>, attributes.<name>:number"
             f" or one of {', '.join(FIELDS)}"

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from marketing.accounts import ChannelName
-from marketing.contacts import normal_country, normal_tags
+from marketing.contacts import Tags, normal_country
 from marketing.import_columns import column_field
 from marketing.text import Printable
 
@@ -53,10 +53,10 @@ class ImportOptions(BaseModel):
 
     filename: Printable = Field("", max_length=255)
     columns: dict[Printable, Annotated[str, AfterValidator(column_field)]] = {}
-    tags: Annotated[list[str], AfterValidator(normal_tags)] = []
+    tags: Tags = []
     subscribe: list[ChannelName] = []
     consent: Printable = Field("", max_length=500)
-    default_region: Annotated[str, AfterValidator(normal_country)] | None = None
+    default_region: Annotated[Printable, AfterValidator(normal_country)] | None = None
 
     @model_validator(mode="after")
     def _consent_is_told(self) -> Self:

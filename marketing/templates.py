@@ -14,6 +14,7 @@ class TemplateDefinition(EmailBody):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("html", "mjml")],
             "example": {
                 "name": "Newsletter",
                 "channel": "email",
@@ -23,7 +24,7 @@ class TemplateDefinition(EmailBody):
                 '<p>{{ account.name }}, {{ account.postal_address }} · <a href="{{ unsubscribe_url }}">Unsubscribe</a>',
                 "from_name": "Example Outfitters",
                 "from_email": "news@example.com",
-            }
+            },
         },
     )
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 # Control characters but tab and line breaks, and halves of surrogate pairs, which is what broken UTF-8 decodes to.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -16,4 +16,6 @@ def printable(text: str) -> str:
     return text
 
 
-Printable = Annotated[str, AfterValidator(printable)]
+# Documents have no word for halves of surrogate pairs: UTF-8 can't write them either.
+PRINTABLE = r"^[^\x00-\x08\x0e-\x1f\x7f]*$"
+Printable = Annotated[str, AfterValidator(printable), Field(json_schema_extra={"pattern": PRINTABLE})]

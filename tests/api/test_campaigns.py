@@ -238,10 +238,10 @@ async def test_a_preview_shows_what_a_contact_would_get_and_why_not(
 
 async def test_without_contacts_a_preview_is_for_somebody_made_up(api: httpx.AsyncClient, worker: None) -> None:
     campaign = await created(api)
-    answer = (await api.post(f"/api/campaigns/{campaign}/preview", json={"send_to": ["boss@example.com"]})).json()
+    answer = (await api.post(f"/api/campaigns/{campaign}/preview", json={"send_to": ["Boss@mail.test"]})).json()
     (preview,) = answer["previews"]
     assert (preview["contact_id"], preview["subject"]) == (None, "Hello there")
-    assert answer["tests"] == {"boss@example.com": "sent"}
+    assert answer["tests"] == {"boss@mail.test": "sent"}
 
 
 async def test_a_stored_template_gives_what_the_campaign_does_not_say(

@@ -212,3 +212,11 @@ async def test_a_viewer_may_look_and_not_touch(app: FastAPI, account: TestAccoun
         assert (await viewer.get("/api/contacts")).status_code == 200
         assert (await viewer.post("/api/contacts", json=ZOE)).status_code == 403
         assert (await viewer.post("/api/contacts/import", content=b"Email\n")).status_code == 403
+
+
+async def test_a_number_is_no_moment(api: httpx.AsyncClient) -> None:
+    for path in ("/api/contacts?created_from=0.5", "/api/contacts?created_until=1793611800"):
+        assert (await api.get(path)).status_code == 422
+    for name in ("created_from", "created_to"):
+        refused = await api.get("/api/campaigns", params={name: "1793611800"})
+        assert refused.status_code == 422 and "ISO 8601" in refused.json()["detail"]

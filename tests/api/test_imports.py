@@ -317,8 +317,9 @@ async def test_an_upload_is_taken_while_temporal_is_away_and_swept_up_later(
     ("query", "hint"),
     [
         ({"map": "Login=emial"}, "map: 'emial' is no field"),
-        ({"map": "Login"}, "map: 'Login' is no field"),
-        ({"tag": "x" * 101}, "tag: A tag has at most 100 characters."),
+        ({"map": "Login"}, "map: 'Login' is no `column=field`"),
+        ({"map": "email"}, "map: 'email' is no `column=field`"),
+        ({"tag": "x" * 101}, "tag.0: Value should have at most 100 items"),
         ({"subscribe": "email"}, "consent="),
         ({"subscribe": "pigeon", "consent": "yes"}, "email"),
         ({"default_region": "Atlantis"}, "no country"),
