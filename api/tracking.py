@@ -105,6 +105,7 @@ async def _put_on_record(state: State, account_id: UUID, hit: Hit) -> str | None
     try:
         return await hits.add(account_id, hit)
     except (TimeoutError, Full, *AWAY) as error:
+        metrics.hits_refused.inc()
         log.warning("hit not stored", action=hit.action, delivery_id=str(hit.delivery_id), error=type(error).__name__)
         raise NotOnRecord from error
 

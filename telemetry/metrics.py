@@ -47,6 +47,7 @@ request_seconds = Histogram(
     "carillon_http_request_seconds", "Time to answer a request.", ("method", "route"), buckets=SLOW
 )
 hits = Counter("carillon_hits", "Opens and clicks on record, by who it was.", ("action", "verdict"))
+hits_refused = Counter("carillon_hits_refused", "Opens and clicks answered with: try again.")
 group_size = Histogram("carillon_hit_group_size", "Opens and clicks that one commit stored.", buckets=SIZES)
 group_seconds = Histogram("carillon_hit_group_seconds", "Time to store one group of them.", buckets=FAST)
 

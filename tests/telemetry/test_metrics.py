@@ -1,16 +1,20 @@
 """What is counted, and when."""
 
 import asyncio
+import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
 from channels.base import Deferred, Message, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
 from channels.sink import Misdeed, Sink
 from channels.smtp import SmtpChannel
 from database import counters
+from telemetry import metrics
 from tests.audience import people
 from tests.broadcast import broadcast
 from tests.channels.messages import a_message
@@ -18,6 +22,7 @@ from tests.conftest import TestAccount
 from tests.delivering import NOW, Provider, change_account, run
 from tests.unreliable import Lost
 
+PAGE = Path(__file__).parents[2] / "docs" / "observability.md"
 OURS = "a test"  # a channel of which nobody else in this process counts anything
 
 
@@ -109,3 +114,21 @@ async def test_a_channel_counts_how_the_provider_answers(answer: str | Misdeed |
     assert (counted(), in_all()) == (1, 1)
     await asyncio.sleep(0)  # the event loop tells of a connection's end in its next turn
     assert open_ones() == 0
+
+
+def test_the_page_tells_of_every_metric_with_its_labels_and_of_no_other() -> None:
+    rows = re.findall(r"^\| `(carillon_\w+)` \|(.*?)\|", PAGE.read_text(), re.MULTILINE)
+    told = {name: tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    ours = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    assert told == {full_name(each): tuple(each._labelnames) for each in ours}
+
+
+def test_alerts_and_dashboards_ask_for_metrics_that_there_are() -> None:
+    ours = {full_name(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
+    asked = set(re.findall(r"\b(carillon_\w+)", PAGE.read_text()))
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked} == ours
+
+
+def full_name(metric: MetricWrapperBase) -> str:
+    [family] = metric.describe()
+    return f"{family.name}_total" if family.type == "counter" else family.name
