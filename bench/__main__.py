@@ -15,10 +15,12 @@ from bench import imports, machine, million, sending, snapshot, tracking
 from bench.bench import QUICK, Bench, Sizes
 from bench.relay import best_kind
 from bench.stack import running
-from bench.table import Row, table
+from bench.table import Row, on_the_page, table
 from settings import Settings
 
 RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 # In the order in which they are measured. A new one is a module with a `measure` and a line here.
 MEASURES: dict[str, Callable[[Bench], AsyncIterator[Row]]] = {
@@ -55,10 +57,16 @@ def main(
     rows = asyncio.run(_measure(measures, QUICK if quick else Sizes(), facts))
     whole = not only and not quick  # a part leaves the results of the whole alone
     if whole:
-        told = {**facts, "rows": [row.facts() for row in rows]}
-        RESULTS.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        _keep({**facts, "rows": [row.facts() for row in rows]})
     title = f"Carillon on {facts['cores']} cores ({facts['cpu']}), {workers} workers, mail to {sink}"
     Console(width=None if sys.stdout.isatty() else 160).print(table(title, rows, f"Also in {RESULTS}" if whole else ""))
+
+
+def _keep(results: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{on_the_page(results)}{END}{after}")
 
 
 async def _measure(

@@ -1,7 +1,7 @@
-"""The table: each figure beside a reference from the same run, and the aim it was to reach."""
+"""The table, on the screen and on the page: each figure beside a reference from the same run, and the aim it had."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -62,6 +62,25 @@ def table(title: str, rows: Sequence[Row], caption: str) -> Table:
         aim = ", ".join(map(str, row.aims)) + mark
         made.add_row(row.what, _told(row.figure), row.beside, _told(row.reference), _told(row.ratio), row.unit, aim)
     return made
+
+
+def on_the_page(results: Mapping[str, Any]) -> str:
+    """What `results.json` holds, in Markdown."""
+    machine = "{cores} cores of {cpu}, {memory_gib} GiB, {workers} workers, mail to {sink}".format_map(results)
+    when = "{at:.10}, commit `{commit}`, Python {versions[python]}".format_map(results)
+    lines = ["| measured | figure | beside | reference | ratio | unit | aim |", "|---|--:|---|--:|--:|---|---|"]
+    for row in results["rows"]:
+        mark = {None: "", True: ": reached", False: ": **missed**"}[row["reached"]]
+        cells = (
+            row["what"],
+            _told(row["figure"]),
+            row["beside"],
+            _told(row["reference"]),
+            _told(row["ratio"]),
+            row["unit"],
+        )
+        lines.append(f"| {' | '.join(cells)} | {', '.join(row['aims'])}{mark} |")
+    return f"{machine}; {when}:\n\n" + "\n".join(lines) + "\n"
 
 
 def _told(number: float) -> str:
