@@ -12,8 +12,8 @@ import idna
 
 from channels.base import Message, Rejected, Sender
 
-# Encoded content has no "=_": quoted-printable writes "=" before hex digits or a line end only, base64 at the very end
-# only. So whatever is in the parts, this line can't be, and one boundary serves every message.
+# No content has "=_": what has is encoded, and quoted-printable writes "=" before hex digits or a line end only, base64
+# at the very end only. So whatever is in the parts, this line can't be, and one boundary serves every message.
 _BOUNDARY = "=_alternative"
 _PART = f"--{_BOUNDARY}\r\n".encode()
 _END = f"--{_BOUNDARY}--\r\n".encode()
@@ -129,6 +129,8 @@ def _international(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The text without what could end a header's line: each run of blanks and controls becomes one space."""
+    if text.isprintable() and "  " not in text:  # of all blanks and controls, only the space is printable
+        return text.strip(" ")
     return _BLANKS.sub(" ", text).strip(" ")
 
 
@@ -198,9 +200,16 @@ def _named(name: str, bare: str) -> str:
 
 
 def _body(kind: str, text: str) -> tuple[bytes, bytes]:
-    """A part's own headers and its encoded content: base64 where a sixth or more is beyond ASCII, as in Greek."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
-    data = (lines if lines.endswith("\r\n") else lines + "\r\n").encode(errors="replace")
+    """A part's own headers and its content: as it is if that is safe, else encoded.
+
+    In base64 where a sixth or more is beyond ASCII, as in Greek.
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = (text if text.endswith("\n") else text + "\n").replace("\n", "\r\n")
+    data = lines.encode(errors="replace")
+    if _needs_no_encoding(data):
+        return _PART_HEADERS[kind, "7bit"], data
     if (len(data) - len(lines)) * 6 > len(data):
         encoded = b64encode(data)
         rows = [encoded[start : start + 76] for start in range(0, len(encoded), 76)]
@@ -208,10 +217,28 @@ def _body(kind: str, text: str) -> tuple[bytes, bytes]:
     return _PART_HEADERS[kind, "quoted-printable"], b2a_qp(data)
 
 
+def _needs_no_encoding(data: bytes) -> bool:
+    """Only ASCII without controls, in lines that SMTP can carry, none of which anybody could take for something else.
+
+    To look takes 8 µs for 4 KB, quoted-printable 25.
+    """
+    return (
+        data.isascii()
+        and not any(each in data for each in _MISREAD)
+        and not data.startswith((b"From ", b".\r\n"))
+        and len(data.translate(None, _CONTROLS)) == len(data)
+        and max(map(len, data.split(b"\r\n"))) <= _LONGEST_LINE
+    )
+
+
+_LONGEST_LINE = 900  # RFC 5322 allows 998
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\r\n"))
+# A boundary of ours, what mailbox files mark a new message with, and a dot alone, which has ended many a message early.
+_MISREAD = (b"=_", b"\nFrom ", b"\n.\r")
 _PART_HEADERS = {
     (kind, encoding): (
         f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
     ).encode()
     for kind in ("plain", "html")
-    for encoding in ("quoted-printable", "base64")
+    for encoding in ("7bit", "quoted-printable", "base64")
 }

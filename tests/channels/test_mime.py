@@ -86,6 +86,9 @@ MESSAGES = st.builds(hostile_message, TEXT, TEXT, SENDERS, st.booleans())
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(MESSAGES)
 @example(a_message(subject="", text="", html=""))
+@example(a_message(text="--=_alternative--\nplain", html="--=_alternative\nContent-Type: text/html\n\nplain"))
+@example(a_message(text="From here\nFrom there\n.\n..\nplain", html=".\n\tplain\n"))
+@example(a_message(text="x" * 900, html="x" * 901))
 def test_a_reader_finds_exactly_what_was_written_and_nothing_else(message: Message) -> None:
     content = write(message, NOW).content
     read = message_from_bytes(content, policy=ORACLE)
@@ -178,7 +181,7 @@ def test_an_ordinary_message_reads_well_in_its_raw_form() -> None:
                 "List-Unsubscribe": "<https://example.com/u/abc>",
                 "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
             },
-            text="Hello Ann\n.\nBye",
+            text="Hello Ann\nBye = bye",
             html=None,
             reply_to="help@example.com",
         ),
@@ -195,12 +198,33 @@ def test_an_ordinary_message_reads_well_in_its_raw_form() -> None:
         "Reply-To: help@example.com",
         "MIME-Version: 1.0",
         'Content-Type: text/plain; charset="utf-8"',
-        "Content-Transfer-Encoding: quoted-printable",
+        "Content-Transfer-Encoding: 7bit",
         "",
         "Hello Ann",
-        "=2E",
-        "Bye",
+        "Bye = bye",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Hello\tAnn,\n\nBye", "7bit"),
+        ("x" * 900, "7bit"),
+        ("x" * 901, "quoted-printable"),
+        ("Grüße, Ann, und bis zum nächsten Mal", "quoted-printable"),
+        ("Γειά σου", "base64"),
+        ("form\ffeed", "quoted-printable"),
+        ("--=_alternative--", "quoted-printable"),
+        ("From Ann", "quoted-printable"),
+        ("Hello\nFrom Ann", "quoted-printable"),
+        (".", "quoted-printable"),
+        ("Hello\n.\nAnn", "quoted-printable"),
+        ("Hello\n.hidden\nAnn", "7bit"),
+    ],
+)
+def test_text_is_sent_as_it_is_where_nobody_can_misread_it(text: str, encoding: str) -> None:
+    content = write(a_message(text=text, html=None), NOW).content
+    assert f"Content-Transfer-Encoding: {encoding}\r\n".encode() in content
 
 
 def mailboxes(header: object) -> list[tuple[str, str]]:
