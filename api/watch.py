@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds
+RECIPIENTS = ("/u/", "/p/")  # what is nothing to them is always the same nothing, without a number
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)  # whatever a proxy makes up; no address
 
@@ -42,6 +43,7 @@ class Watch:
             nonlocal status
             if event["type"] == "http.response.start":
                 status = event["status"]
+            if event["type"] == "http.response.start" and not scope["path"].startswith(RECIPIENTS):
                 event = {**event, "headers": [*event.get("headers", ()), (b"x-request-id", request_id.encode())]}
             await send(event)
 
@@ -83,6 +85,7 @@ def route_of(scope: Scope) -> str:
         return "(none)"
     route: str = scope["path"]
     for name, value in scope.get("path_params", {}).items():
-        before, _, after = route.rpartition(str(value))
+        # A parameter may hold nothing, at the end of the path: everything lies before that.
+        before, _, after = route.rpartition(str(value)) if value != "" else (route, "", "")
         route = f"{before}{{{name}}}{after}"
     return route
