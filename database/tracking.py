@@ -36,7 +36,7 @@ _EARLIER = """
 # One text with all of them: as arrays, the driver would turn 33 values of 7 columns into text one by one, for 0.6 ms.
 _RECORD = """
     INSERT INTO events (account_id, name, contact_id, campaign_id, delivery_id, occurred_at, machine, properties)
-    SELECT %(account_id)s, event.* FROM json_to_recordset(%(events)s::json) AS event (
+    SELECT %(account_id)s, event.* FROM jsonb_to_recordset(%(events)s::jsonb) AS event (
         name text, contact_id uuid, campaign_id uuid, delivery_id uuid, occurred_at timestamptz, machine bool,
         properties jsonb
     )
@@ -48,7 +48,7 @@ _CORRECT = """
 
 _SETTLE = """
     UPDATE deliveries SET opened_at = first.opened_at, clicked_at = first.clicked_at
-    FROM json_to_recordset(%(firsts)s::json) AS first (id uuid, opened_at timestamptz, clicked_at timestamptz)
+    FROM jsonb_to_recordset(%(firsts)s::jsonb) AS first (id uuid, opened_at timestamptz, clicked_at timestamptz)
     WHERE deliveries.id = first.id
 """
 
@@ -68,7 +68,7 @@ _SETTLE_AGAIN = """
 # Always in the same order, so that two groups never wait for each other.
 _COUNT = """
     INSERT INTO counters (account_id, campaign_id, hour, channel, step, variant, name, n)
-    SELECT %(account_id)s, added.* FROM json_to_recordset(%(added)s::json) AS added (
+    SELECT %(account_id)s, added.* FROM jsonb_to_recordset(%(added)s::jsonb) AS added (
         campaign_id uuid, hour timestamptz, channel text, step text, variant text, name text, n bigint
     )
     ORDER BY campaign_id, hour, channel, step, variant, name

@@ -74,6 +74,16 @@ async def test_too_much_waiting_is_refused_at_once() -> None:
     assert await asyncio.gather(*waiting) == [0, 10]
 
 
+async def test_who_has_waited_long_enough_is_told_and_holds_up_nobody() -> None:
+    record = Record()
+    groups = GroupCommit(record.store, patience_seconds=0.01)
+    with pytest.raises(TimeoutError):
+        await groups.add(ONE, 1)
+    record.open.set()
+    assert await groups.add(ONE, 2) == 20
+    assert record.groups == [(ONE, [1]), (ONE, [2])]
+
+
 async def test_who_stops_waiting_disturbs_nobody() -> None:
     record = Record()
     groups = GroupCommit(record.store)

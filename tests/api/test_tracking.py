@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 import httpx
+import psycopg
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -136,3 +137,25 @@ async def test_without_a_database_nothing_is_acknowledged(temporal: Client, mess
     assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(answers, 503)
     assert {answer.headers["retry-after"] for answer in answers.values()} == {"3"}
     assert 'http-equiv="refresh"' in answers["click"].text
+
+
+async def test_who_is_cut_off_from_the_database_is_told_to_come_back(
+    database_url: str, temporal: Client, message: SentMessage
+) -> None:
+    cut = Database(f"{database_url}{'&' if '?' in database_url else '?'}application_name=cut", pool_size=1)
+    app = create_app(cut, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    theirs = "FROM pg_stat_activity WHERE application_name = 'cut'"
+    owner = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+    async with client_for(app, None) as browser, owner, asyncio.timeout(30):
+        browser.headers["user-agent"] = FIREFOX
+        async with message.account.transaction() as tx:
+            await tx.execute(text("SELECT FROM deliveries WHERE id = :id FOR UPDATE"), {"id": message.delivery_id})
+            held_up = asyncio.create_task(browser.get(message.pixel))
+            while not await (await owner.execute(f"SELECT 1 {theirs} AND wait_event_type = 'Lock'")).fetchone():
+                assert not held_up.done(), await held_up
+            await owner.execute(f"SELECT pg_terminate_backend(pid) {theirs}")
+            assert (await held_up).status_code == 503
+        assert await on_record(message) == []
+        assert (await browser.get(message.pixel)).status_code == 200
+    assert await on_record(message) == [("message.opened", False, {})]
+    await cut.close()
