@@ -13,7 +13,7 @@ from typing import cast
 
 import uvloop
 
-CONNECTIONS = 128  # as a proxy in front of the API keeps them
+CONNECTIONS = 512  # a crowd: a slow answer holds up nobody else
 PATIENCE_SECONDS = 120.0
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
