@@ -1,0 +1,180 @@
+"""What every case stands on: a stack as people start it, a mail server that is the witness, and a seed."""
+
+import asyncio
+import os
+import secrets
+import signal
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from time import monotonic
+from typing import Any
+
+import httpx
+import psutil
+
+from channels.sink import Received, Sink
+from tests.up import Up, folder
+
+# Connections of a worker, and how many `deliver` run at once for one campaign with how many messages in hand each.
+CONNECTIONS = 20
+UNDER_WAY = 4 * 50
+WORKERS = ("worker 1", "worker 2")
+PATIENCE_SECONDS = 240
+OVER = ("completed", "cancelled", "failed")
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    messages: int
+    rate: int | None  # messages per second that the relay bears at the most, so that damage falls into the middle
+    rate_for_many_blows: int | None
+    outage_seconds: float
+    measure_seconds: int  # for a rate
+    lease_seconds: int
+
+
+SMALL = Scale(
+    messages=8_000, rate=1_000, rate_for_many_blows=400, outage_seconds=12, measure_seconds=10, lease_seconds=10
+)
+FULL = Scale(
+    messages=100_000, rate=None, rate_for_many_blows=None, outage_seconds=60, measure_seconds=60, lease_seconds=60
+)
+
+
+class Witness(Sink):
+    """The mail server. What it received is the truth; people of one case are told by how their addresses begin."""
+
+    def __init__(self) -> None:
+        super().__init__(keep=1)
+        self.by_group: defaultdict[str, list[Received]] = defaultdict(list)
+        self.letters: dict[str, bytes] = {}  # the first to each person
+        self.keep_letters = False
+
+    def take(self, recipient: str, content: bytes) -> None:
+        super().take(recipient, content)
+        self.by_group[recipient.partition("-")[0]].append(self.received[-1])
+        if self.keep_letters:
+            self.letters.setdefault(recipient, content)
+
+
+class Ground:
+    """One stack, on which case after case does its damage."""
+
+    def __init__(self, up: Up, sink: Witness, http: httpx.AsyncClient, scale: Scale) -> None:
+        self.up = up
+        self.sink = sink
+        self.http = http
+        self.scale = scale
+        self.chance = Random()
+
+    def start_over(self, seed: str) -> None:
+        """For the next case: chance begins anew, and the mail server behaves."""
+        self.chance = Random(seed)
+        self.sink.policy = None
+        self.sink.delay = 0.0
+
+    # -- the damage --------------------------------------------------------------------------------------------------
+
+    def pid(self, program: str) -> int:
+        found: int = self.up.state["programs"][program]
+        return found
+
+    def hit(self, program: str, how: signal.Signals) -> None:
+        """Send a signal to a program and all that it started."""
+        family = psutil.Process(self.pid(program))
+        for process in (*family.children(recursive=True), family):
+            os.kill(process.pid, how)
+
+    def busiest_worker(self) -> str:
+        """The one that has the most connections to the mail server."""
+
+        def connections(worker: str) -> int:
+            open_now = psutil.Process(self.pid(worker)).net_connections("tcp")
+            return sum(bool(each.raddr) and each.raddr.port == self.sink.port for each in open_now)
+
+        return max(WORKERS, key=connections)
+
+    async def kill(self, program: str) -> None:
+        """kill -9, and wait until `carillon up` has brought it back."""
+        os.kill(self.pid(program), signal.SIGKILL)
+        await self.hear(f"{program} is up again")
+
+    async def hear(self, words: str) -> None:
+        """Wait until `carillon up` says so."""
+        await asyncio.to_thread(self.up.hear, words)
+
+    async def freeze(self, program: str, seconds: float) -> None:
+        """Let a program stand still for so long."""
+        self.hit(program, signal.SIGSTOP)
+        try:
+            await self.lasts(seconds)
+        finally:
+            self.hit(program, signal.SIGCONT)
+
+    async def lasts(self, seconds: float) -> None:
+        """The damage takes its time, or silence is listened to for so long."""
+        await asyncio.sleep(seconds)
+
+    def moments(self, count: int, messages: int) -> list[int]:
+        """When to strike: after how many messages; spread by chance over the first four fifths."""
+        return sorted(self.chance.sample(range(messages // 20, messages * 4 // 5), count))
+
+    def slow_down(self, rate: int | None, workers: int = len(WORKERS)) -> None:
+        """Make the mail server take no more than so many messages per second; None: as fast as it can."""
+        self.sink.delay = workers * CONNECTIONS / rate if rate else 0.0
+
+    # -- the API -----------------------------------------------------------------------------------------------------
+
+    async def ask(self, method: str, path: str, **request: Any) -> Answer:
+        answer = await self.http.request(method, path, **request)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        found: Answer = answer.json()
+        return found
+
+    async def looks(self, path: str) -> AsyncIterator[Answer]:
+        """The same question again and again, also while nobody is there to answer it."""
+        give_up = monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                answer = await self.http.get(path)
+                if answer.is_success:
+                    yield answer.json()
+                else:
+                    assert answer.status_code == 503, f"{path}: {answer.status_code} {answer.text}"
+            except httpx.TransportError:
+                pass
+            assert monotonic() < give_up, f"{path} has not come to an end"
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def ground(scale: Scale, *, workers: int = len(WORKERS)) -> AsyncIterator[Ground]:
+    """`carillon up` in a fresh folder, and its mail server, until the block ends."""
+    key = f"car_{secrets.token_urlsafe(24)}"
+    with folder() as data_dir:
+        async with Witness() as sink:
+            env = {
+                "CARILLON_API_KEY": key,
+                "CARILLON_SMTP_URL": sink.url,
+                "CARILLON_SMTP_CONNECTIONS": str(CONNECTIONS),
+                "CARILLON_SMTP_TIMEOUT_SECONDS": "5",
+                "CARILLON_LEASE_SECONDS": str(scale.lease_seconds),
+            }
+            up = await asyncio.to_thread(lambda: Up(data_dir, "--workers", str(workers), **env))
+            try:
+                headers = {"Authorization": f"Bearer {key}"}
+                async with httpx.AsyncClient(base_url=up.state["api_url"], headers=headers, timeout=60) as http:
+                    it = Ground(up, sink, http, scale)
+                    account = {"name": "Example Outfitters", "sender_domains": ["example.com"]}
+                    address = {"postal_address": "1 Example Street, Paris", "error_threshold": 0.2}
+                    await it.ask("PUT", "/api/account", json=account | address)
+                    yield it
+            finally:  # in a thread: until it has ended, it may have mail for the witness
+                await asyncio.to_thread(up.__exit__)

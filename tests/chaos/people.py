@@ -1,0 +1,206 @@
+"""People who press buttons at the wrong moment, and all at once."""
+
+import asyncio
+import re
+from collections import Counter
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from html import unescape
+from time import time
+from uuid import UUID
+
+import httpx
+
+from tests.chaos.campaign import UNDER_WAY, Campaign, Verdict, drafted, launched, wording
+from tests.chaos.campaign import people as everybody
+from tests.chaos.cases import case
+from tests.chaos.ground import Ground
+from workflows.campaigns import campaign_workflow_id
+from workflows.connection import connect
+
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"}
+READERS = 500
+
+
+@case("F9", "a campaign is launched 100 times at once")
+async def launched_by_everybody(ground: Ground) -> Verdict:
+    campaign = await drafted(ground, "f9")
+    launches = await asyncio.gather(*(ground.http.post(f"{campaign.path}/launch") for _ in range(100)))
+    answers = Counter(each.status_code for each in launches)
+    completed = await campaign.over() == "completed"
+    temporal = await connect(ground.up.state["temporal_address"])
+    runs = await temporal.count_workflows(f"WorkflowId = '{campaign_workflow_id(UUID(campaign.id))}'")
+    return await campaign.judged(
+        completed=completed, launched_once=answers == {202: 1, 409: 99}, run_once=runs.count == 1
+    )
+
+
+@case("F14", "a campaign is paused, resumed and cancelled")
+async def paused_and_cancelled(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f14")
+    first, second = ground.moments(2, len(campaign.people))
+    await campaign.arrivals(first)
+    await campaign.ask("POST", "/pause")
+    paused = time()
+    await ground.lasts(4)
+    too_late = [each for each in campaign.received if each.at > paused + 2]
+    in_flight = [each for each in campaign.received if each.at > paused]
+    await campaign.ask("POST", "/resume")
+    recovered = await campaign.moves()
+    await campaign.arrivals(second)
+    await campaign.ask("POST", "/cancel")
+    cancelled = time()
+    ended = await campaign.over() == "cancelled"
+    await ground.lasts(3)
+    too_late += [each for each in campaign.received if each.at > cancelled + 2]
+    in_flight += [each for each in campaign.received if each.at > cancelled]
+    return await campaign.judged(
+        recovered=recovered,
+        ended=ended,
+        nothing_leaves_2_s_after_the_answer=not too_late,
+        only_what_was_in_flight_leaves_after_it=len(in_flight) <= 2 * UNDER_WAY,
+    )
+
+
+@case("D1", "people unsubscribe while a campaign runs")
+async def unsubscribing(ground: Ground) -> Verdict:
+    people = await everybody(ground, "d1", ground.scale.messages // 4)
+    _, letters = await _written_to(ground, "d1", people)
+    campaign = await launched(ground, "d1", people, rate_limit_per_second=len(people) // 10)
+    (moment,) = ground.moments(1, len(people) // 2)
+    await campaign.arrivals(moment)
+    leaving = ground.chance.sample(people, len(people) // 20)
+    acknowledged: dict[str, float] = {}
+
+    async def leave(person: str, http: httpx.AsyncClient) -> None:
+        answer = await http.post(letters[person].unsubscribe, data={"List-Unsubscribe": "One-Click"})
+        assert answer.status_code == 200
+        acknowledged[person] = time()
+
+    async with httpx.AsyncClient(timeout=30) as http:
+        await asyncio.gather(*(leave(person, http) for person in leaving))
+    completed = await campaign.over() == "completed"
+    late = [each.at - acknowledged[each.recipient] for each in campaign.received if each.recipient in acknowledged]
+    skipped = await campaign.told("skipped")
+    return await campaign.judged(
+        completed=completed,
+        some_were_in_time=len(skipped) > 0,
+        nobody_else_is_skipped=skipped.keys() <= acknowledged.keys(),
+        it_holds_within_1_s=max(late) <= 1,
+        only_what_was_in_flight_leaves_after_it=sum(each > 0 for each in late) <= UNDER_WAY,
+    )
+
+
+@case("D5", "the API is killed (-9) while people open, click and unsubscribe")
+async def killed_while_tracking(ground: Ground) -> Verdict:
+    """What was acknowledged is on record; and whoever was told to be unsubscribed gets no more mail."""
+    people = await everybody(ground, "d5", READERS)
+    first, letters = await _written_to(ground, "d5", people)
+    opened, clicked, left = set[str](), set[str](), set[str]()
+
+    async def read(person: str, http: httpx.AsyncClient) -> None:
+        letter = letters[person]
+        for done, request in (
+            (opened, http.build_request("GET", letter.pixel)),
+            (clicked, http.build_request("GET", letter.link)),
+            (left, http.build_request("POST", letter.unsubscribe, data={"List-Unsubscribe": "One-Click"})),
+        ):
+            try:
+                answer = await http.send(request)
+            except httpx.TransportError:
+                continue
+            if answer.status_code in (200, 302):
+                done.add(person)
+
+    reading = asyncio.Semaphore(20)
+
+    async def in_turn(person: str, http: httpx.AsyncClient) -> None:
+        async with reading:
+            await read(person, http)
+
+    async with httpx.AsyncClient(timeout=30, headers=BROWSER) as http:
+        for part in range(3):
+            some = people[part::3]
+            under_way = [asyncio.create_task(in_turn(person, http)) for person in some]
+            await asyncio.wait(under_way[: ground.chance.randrange(20, len(some) // 2)])
+            await ground.kill("API")
+            await asyncio.wait(under_way)
+    on_record = {what: await first.events(f"message.{what}") for what in ("opened", "clicked")}
+    told = await first.told("sent")
+    campaign = await launched(ground, "d5", people)
+    await campaign.over()
+    again = {each.recipient for each in campaign.received}
+    return await campaign.judged(
+        many_were_heard=len(clicked) > READERS // 4,
+        acknowledged_opens_are_on_record=all(told[person]["delivery_id"] in on_record["opened"] for person in opened),
+        acknowledged_clicks_are_on_record=all(
+            told[person]["delivery_id"] in on_record["clicked"] for person in clicked
+        ),
+        who_was_told_to_be_unsubscribed_is=not again & left,
+    )
+
+
+@case("D16", "one Idempotency-Key is sent by many at once, while the API is killed (-9)")
+async def impatient_program(ground: Ground) -> Verdict:
+    """A program that got no answer asks again, with the same key: one campaign is made, and launched once."""
+    people = await everybody(ground, "d16", READERS)
+    draft = wording("d16")
+
+    async def insist(path: str, key: str, body: object) -> httpx.Response:
+        while True:
+            try:
+                answer = await ground.http.post(path, json=body, headers={"Idempotency-Key": key})
+                if answer.status_code not in (409, 503):  # still at work on it, or nobody is
+                    return answer
+            except httpx.TransportError:
+                await ground.lasts(0.05)
+
+    asked = [asyncio.create_task(insist("/api/campaigns", "make it", draft)) for _ in range(30)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    await ground.kill("API")
+    made = {answer.json()["id"] for answer in await asyncio.gather(*asked)}
+    another = await insist("/api/campaigns", "make it", {**draft, "name": "Another"})
+    campaign = Campaign(ground, min(made), "d16", people)
+    launches = [asyncio.create_task(insist(f"{campaign.path}/launch", "go", None)) for _ in range(30)]
+    await asyncio.wait(launches, return_when=asyncio.FIRST_COMPLETED)
+    await ground.kill("API")
+    answers = {answer.status_code for answer in await asyncio.gather(*launches)}
+    completed = await campaign.over() == "completed"
+    listed = await ground.ask("GET", "/api/campaigns", params={"search": draft["name"]})
+    return await campaign.judged(
+        completed=completed,
+        made_once=len(made) == 1 == len(listed["items"]),
+        everybody_got_the_same_answer=answers == {202},
+        the_same_key_for_something_else_is_refused=another.status_code == 422,
+    )
+
+
+@dataclass(frozen=True)
+class Letter:
+    """Where its pixel, its link and its one-click unsubscribing lead to."""
+
+    pixel: str
+    link: str
+    unsubscribe: str
+
+
+async def _written_to(ground: Ground, group: str, people: list[str]) -> tuple[Campaign, dict[str, Letter]]:
+    """Send everybody a first message, and read it."""
+    ground.sink.keep_letters = True
+    campaign = await launched(ground, group, people)
+    await campaign.over()
+    ground.sink.keep_letters = False
+    return campaign, {person: _read(ground.sink.letters.pop(person)) for person in people}
+
+
+def _read(content: bytes) -> Letter:
+    message = message_from_bytes(content, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    body = message.get_body(("html",))
+    assert body is not None
+    html = str(body.get_content())
+    pixel, link = (re.search(f'"([^"]+/t/{kind}/[^"]+)"', html) for kind in "oc")
+    assert pixel and link
+    return Letter(unescape(pixel[1]), unescape(link[1]), str(message["List-Unsubscribe"]).strip("<> "))

@@ -1,0 +1,106 @@
+"""Programs that are killed, frozen, stopped and started while a campaign runs."""
+
+import asyncio
+import signal
+from time import monotonic
+
+from tests.chaos.campaign import UNDER_WAY, Verdict, launched
+from tests.chaos.cases import case
+from tests.chaos.ground import WORKERS, Ground
+
+
+@case("F1", "a worker is killed (-9) eight times")
+async def killed_workers(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate_for_many_blows)
+    campaign = await launched(ground, "f1")
+    slowest = 0.0
+    for moment in ground.moments(8, len(campaign.people)):
+        await campaign.arrivals(moment)
+        back = asyncio.create_task(ground.kill(ground.chance.choice(WORKERS)))
+        slowest = max(slowest, await campaign.moves())
+        await back
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(uncertain=8 * UNDER_WAY, recovered=slowest, completed=completed)
+
+
+@case("F2", "a worker is frozen past its lease, and wakes up")
+async def frozen_worker(ground: Ground) -> Verdict:
+    """The other carries the campaign to its end; nothing may leave when the frozen one wakes up."""
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f2")
+    (moment,) = ground.moments(1, len(campaign.people))
+    await campaign.arrivals(moment)
+    frozen = ground.busiest_worker()
+    ground.hit(frozen, signal.SIGSTOP)
+    recovered = await campaign.moves()
+    completed = await campaign.over() == "completed"
+    ground.hit(frozen, signal.SIGCONT)
+    # It has its share in another campaign, and so has had all the time that it needed for a mistake.
+    another = await launched(ground, "f2b", 500)
+    await another.over()
+    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
+
+
+@case("F3", "the workers are stopped (TERM) one after the other")
+async def rolling_restart(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f3")
+    slowest = longest_drain = 0.0
+    for worker, moment in zip(WORKERS, ground.moments(2, len(campaign.people)), strict=True):
+        await campaign.arrivals(moment)
+        began = monotonic()
+        ground.hit(worker, signal.SIGTERM)
+        slowest = max(slowest, await campaign.moves())
+        await ground.hear(f"{worker} ended (0)")
+        longest_drain = max(longest_drain, monotonic() - began)
+        await ground.hear(f"{worker} is up again")
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(recovered=slowest, completed=completed, drained_in_30_s=longest_drain < 30)
+
+
+@case("F4", "the Temporal server does not answer for a while")
+async def frozen_temporal(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f4")
+    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    await campaign.arrivals(moment)
+    await ground.freeze("Temporal", ground.scale.outage_seconds)
+    recovered = await campaign.moves()
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(recovered=recovered, completed=completed, resumed_in_30_s=recovered < 30)
+
+
+@case("F4", "the Temporal server is killed (-9) and started again")
+async def killed_temporal(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f4b")
+    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    await campaign.arrivals(moment)
+    await ground.kill("Temporal")
+    recovered = await campaign.moves()
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(recovered=recovered, completed=completed, resumed_in_30_s=recovered < 30)
+
+
+@case("F5", "PostgreSQL is killed (-9) and started again")
+async def killed_postgres(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f5")
+    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    await campaign.arrivals(moment)
+    await ground.kill("PostgreSQL")
+    recovered = await campaign.moves()
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
+
+
+@case("F5", "PostgreSQL does not answer for a while")
+async def frozen_postgres(ground: Ground) -> Verdict:
+    ground.slow_down(ground.scale.rate)
+    campaign = await launched(ground, "f5b")
+    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    await campaign.arrivals(moment)
+    await ground.freeze("PostgreSQL", ground.scale.outage_seconds / 2)
+    recovered = await campaign.moves()
+    completed = await campaign.over() == "completed"
+    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
