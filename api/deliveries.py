@@ -31,7 +31,7 @@ from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST, STARTING
 router = APIRouter(prefix="/api/deliveries", tags=["deliveries"])
 
 _AT_ONCE = 5_000  # messages in one transaction
-_PER_REQUEST = 50_000  # so that a request is answered within seconds: 50,000 took 4 s
+_PER_REQUEST = 50_000  # so that a request is answered within seconds: 50,000 took 3 s
 
 
 class UncertainDelivery(BaseModel):
@@ -56,6 +56,20 @@ class Resolution(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["delivery_ids"],
+                    "properties": {
+                        "delivery_ids": {"type": "array"},
+                        "campaign_id": {"type": "null"},
+                        "reason": {"type": "null"},
+                    },
+                },
+                {
+                    "required": ["campaign_id"],
+                    "properties": {"campaign_id": {"type": "string"}, "delivery_ids": {"type": "null"}},
+                },
+            ],
             "example": {
                 "action": "resend",
                 "campaign_id": "01976e1c-2c4a-7d43-9d5e-0a4c1d2b3e4f",
