@@ -54,7 +54,7 @@ def requests(account_id: UUID, deliveries: list[UUID], tokens: Tokens, visits: i
 
     def path(delivery: UUID) -> str:
         if chance.random() < CLICKS:
-            return f"/t/c/{tokens.click(account_id, delivery, chance.randint(1, LINKS))}"
+            return f"/t/c/{tokens.click(account_id, delivery, chance.randrange(LINKS))}"
         return f"/t/o/{tokens.open(account_id, delivery)}"
 
     return [_request(path(delivery), chance.choice(AGENTS)) for delivery in chance.choices(deliveries, k=visits)]
