@@ -43,6 +43,8 @@ class GroupCommit(Generic[Item, Answer]):
         self._slots = asyncio.Semaphore(at_once)
         self._waiting: dict[UUID, deque[tuple[Item, asyncio.Future[Answer]]]] = {}
         self._count = 0
+        self._patient: deque[tuple[float, asyncio.Future[Answer]]] = deque()  # all of them, and until when each waits
+        self._watched = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def add(self, account_id: UUID, item: Item) -> Answer:
@@ -65,11 +67,10 @@ class GroupCommit(Generic[Item, Answer]):
             task = asyncio.create_task(self._work_off(account_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        timer = loop.call_later(self._patience_seconds, _give_up, answer)  # asyncio.timeout() costs thrice as much
-        try:
-            return await answer
-        finally:
-            timer.cancel()
+        self._patient.append((loop.time() + self._patience_seconds, answer))
+        if not self._watched:
+            self._watch()
+        return await answer
 
     async def close(self) -> None:
         """Store what is waiting."""
@@ -96,7 +97,13 @@ class GroupCommit(Generic[Item, Answer]):
             if not waiter.done():  # whoever asked may be gone
                 waiter.set_result(answer)
 
-
-def _give_up(answer: asyncio.Future[Answer]) -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError("It was not stored in good time."))
+    def _watch(self) -> None:
+        """Tell those whose patience is over. One timer for all: to set one for each took 8 µs of a click's 100."""
+        loop = asyncio.get_running_loop()
+        while self._patient and (self._patient[0][1].done() or self._patient[0][0] <= loop.time()):
+            _, answer = self._patient.popleft()
+            if not answer.done():
+                answer.set_exception(TimeoutError("It was not stored in good time."))
+        self._watched = bool(self._patient)
+        if self._watched:
+            loop.call_later(self._patience_seconds / 50, self._watch)
