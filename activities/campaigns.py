@@ -6,6 +6,7 @@ from uuid import UUID
 
 from temporalio import activity
 
+from activities.heartbeats import beating
 from activities.inputs import (
     CampaignRef,
     FreezeInput,
@@ -40,7 +41,8 @@ class Campaigns:
         which are left.
         """
         waves: list[Wave] = []
-        async with self.database.transaction(input.account_id) as tx:
+        # One statement, which no heartbeat can come between: ten million contacts on a busy machine take minutes.
+        async with beating(), self.database.transaction(input.account_id) as tx:
             plan = await campaigns.load_plan(tx, input.campaign_id)
             account = await accounts.read(tx, input.account_id)
             if await campaigns.mark_started(tx, input.campaign_id):

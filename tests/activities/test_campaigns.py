@@ -1,12 +1,14 @@
 """A campaign's books: which word about its state is the last, and what is left of it when its workflow begins anew?"""
 
-from typing import Literal
+import asyncio
+from typing import Any, Literal
 
 import pytest
+from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
 from activities.campaigns import Campaigns
-from activities.inputs import CampaignRef, ShardDue, StateAnswer, StateChange
+from activities.inputs import CampaignRef, FreezeInput, ShardDue, StateAnswer, StateChange
 from channels.base import Message
 from marketing.campaigns import CampaignState
 from tests.audience import people
@@ -58,6 +60,23 @@ async def test_a_workflow_that_begins_anew_is_told_only_of_what_is_left(account:
     ref = CampaignRef(account_id=account.id, campaign_id=sent.id)
     left = await ActivityEnvironment().run(Campaigns(account.database).open_shards, ref)
     assert left.shards == [ShardDue(shard=0, due=NOW), ShardDue(shard=2, due=NOW)]
+
+
+async def test_an_audience_that_takes_long_is_not_taken_for_lost(account: TestAccount) -> None:
+    await people(account, 3)
+    sent = await broadcast(account)
+    beats: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.put_nowait(details)
+    input = FreezeInput(account_id=account.id, campaign_id=sent.id, now=NOW, shard_size=10)
+    async with account.transaction() as tx:  # which the freezing has to wait for
+        await tx.execute(text("SELECT FROM campaigns WHERE id = :id FOR UPDATE"), {"id": sent.id})
+        freezing = asyncio.create_task(environment.run(Campaigns(account.database).freeze_audience, input))
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                await beats.get()
+        assert not freezing.done()
+    assert (await freezing).planned == 3
 
 
 async def _accept(_: Message) -> None:
