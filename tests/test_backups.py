@@ -269,6 +269,7 @@ async def test_a_damaged_backup_leaves_nothing_behind(aside: Path) -> None:
     data_dir, file = aside / "data", aside / "a.backup"
     async with EmbeddedPostgres(data_dir, durable=False) as postgres:
         await asyncio.to_thread(migrate, postgres.url)
+    assert await backups.reconcile(data_dir) == []
     await backups.back_up(data_dir, file, quiet)
     whole = file.read_bytes()
     middle = len(whole) // 2

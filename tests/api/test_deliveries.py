@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from temporalio.client import Client
 
 from activities.campaigns import Campaigns
@@ -286,6 +287,22 @@ async def test_of_twenty_who_decide_at_once_on_the_same_messages_each_message_ha
     ledger = await made.ledger()
     assert len(arrived(sink, account)) == ledger.get("sent", 0) == 40 - stats.accepted
     assert ledger.get("sent:accepted_by_hand", 0) == stats.accepted
+
+
+async def test_nothing_is_put_back_into_a_campaign_that_is_cancelled_at_this_very_moment(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    made = await campaign_in_doubt(account, 2, state=CampaignState.RUNNING)
+    async with account.transaction() as tx:
+        await campaigns.change_state(tx, account.id, made.id, CampaignState.CANCELLED)
+        body = {"action": "resend", "campaign_id": str(made.id)}
+        deciding = asyncio.create_task(api.post("/api/deliveries/resolve", json=body))
+        while not (await tx.execute(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))).scalar_one():
+            pass  # until it waits for us
+    refused = await deciding
+    assert refused.status_code == 409 and "at this very moment" in refused.json()["detail"]
+    assert await made.ledger() == {"uncertain:connection_lost": 2}
+    assert (await made.stats()).reconciles
 
 
 async def test_the_same_decision_with_the_same_key_is_made_once(api: httpx.AsyncClient, account: TestAccount) -> None:

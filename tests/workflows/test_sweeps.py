@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import httpx
 import pytest
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
@@ -9,8 +10,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.imports import Imports
 from activities.inputs import Totals
 from channels.sink import Sink
-from database import imports
+from database import campaigns, imports
 from database.imports import GivenUp
+from marketing.campaigns import Schedule
 from marketing.imports import Import, ImportState
 from tests.audience import people
 from tests.broadcast import arrived, broadcast
@@ -103,3 +105,22 @@ async def test_a_campaign_whose_workflow_was_ended_goes_on_where_it_stood(
     totals = Totals.model_validate(await temporal.get_workflow_handle(campaign_workflow_id(sent.id)).result())
     assert (totals.planned, totals.sent) == (60, 60)
     assert len(arrived(sink, account)) == len(set(arrived(sink, account))) == 60
+
+
+@pytest.mark.parametrize("decision", ["resume", "cancel"])
+async def test_a_campaign_that_may_have_begun_before_a_restore_waits_for_a_decision(
+    temporal: Client, account: TestAccount, sink: Sink, api: httpx.AsyncClient, decision: str
+) -> None:
+    await people(account, 5)
+    passed = Schedule.model_validate({"send_at": "2026-01-01T09:00"})
+    sent = await broadcast(account, schedule=passed)
+    async with account.transaction() as tx:
+        await campaigns.hold(tx, account.id, sent.id, "Restored.")
+    await sweep(temporal)
+    run = temporal.get_workflow_handle(campaign_workflow_id(sent.id))
+    while (progress := await run.query(CampaignWorkflow.progress)).totals.planned == 0:
+        pass
+    assert (progress.state, progress.reason, progress.totals.sent) == ("paused", "Restored.", 0)
+    assert (await api.post(f"/api/campaigns/{sent.id}/{decision}")).status_code == 200
+    await run.result()
+    assert len(arrived(sink, account)) == (5 if decision == "resume" else 0)
