@@ -17,6 +17,7 @@ from temporalio import activity
 from activities.campaigns import email_rules, read_totals
 from activities.inputs import Delivered, DeliverInput
 from activities.messages import Composer
+from activities.pace import Pace
 from channels.base import Channel, Deferred, Message, Receipt, Rejected, Unavailable, Uncertain
 from database import campaigns, deliveries, leases
 from database.deliveries import Outcome
@@ -231,21 +232,19 @@ class _Delivery:
         # asleep for long, and somebody else have the lease by now.
         begin_by = deadline - self.our.lease_seconds / 2
         rate = self.mailing.plan.rate_limit_per_second
-        slot = monotonic() + leased.starts_in
-        if rate:
-            metrics.rate_limit_wait.labels(self.channel.name).inc(leased.starts_in + (len(leased.messages) - 1) / rate)
+        pace = Pace(rate, leased.first_slot, len(leased.messages), self.reserve) if rate else None
         traced = trace.get_current_span().is_recording()
         outcomes: list[Outcome] = []
         sending: list[tuple[Leased, Message, asyncio.Future[Receipt]]] = []
-        for each in leased.messages:
+        for number, each in enumerate(leased.messages):
             try:
                 message = self.mailing.composer.message(each.id, each.contact, self.now())
             except RenderError as error:
                 outcomes.append(Outcome(each.id, "failed", FailReason.RENDER, str(error)))
                 continue
-            if rate:
-                await asyncio.sleep(max(slot - monotonic(), 0.0))
-                slot += 1 / rate
+            if pace:
+                waited = await pace.keep(len(leased.messages) - number)
+                metrics.rate_limit_wait.labels(self.channel.name).inc(waited)
             answer: asyncio.Future[Receipt] = asyncio.ensure_future(self.channel.send(message, begin_by=begin_by))
             sending.append((each, message, answer))
             if traced:
@@ -259,6 +258,16 @@ class _Delivery:
         if all(outcome.state == "planned" and not outcome.attempt for outcome in outcomes):
             self.unavailable = True
         return outcomes
+
+    async def reserve(self, slots: int) -> float:
+        """More slots of the rate limit: the first, on the clock `monotonic`."""
+        assert self.mailing.plan.rate_limit_per_second
+        seconds = slots / self.mailing.plan.rate_limit_per_second
+        try:
+            async with self.our.database.transaction(self.input.account_id) as tx:
+                return await leases.take_new_slots(tx, self.input.campaign_id, seconds)
+        except SQLAlchemyError:
+            return monotonic()  # nobody else gets any now
 
     def tell(self, leased: Leased, message: Message, began: int, answer: asyncio.Future[Receipt]) -> None:
         """Trace one message."""

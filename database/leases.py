@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from marketing.campaigns import CampaignPlan
 # Reserved slots of a rate limit lie at most this far ahead, so that a pause holds at once.
 _AHEAD = timedelta(milliseconds=250)
 _SET_SECONDS = 0.5  # one set of a rate-limited campaign takes at most this long
+# What recording and leasing take between two sets is made up for, up to this.
+_CATCH_UP = timedelta(milliseconds=30)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Lease:
     messages: list[Leased] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     deferred: int = 0
-    starts_in: float = 0.0  # seconds until the first slot of the rate limit that this set reserved
+    first_slot: float = 0.0  # of those of the rate limit that this set has: its moment on the clock `monotonic`
     wait: float | None = None  # seconds; set if the rate limit has no slot now
 
     @property
@@ -63,9 +66,9 @@ async def lease(
     if plan.rate_limit_per_second or plan.max_messages:
         meter = await _meter(tx, campaign_id)
         if plan.rate_limit_per_second:
-            if meter.slot_in > _AHEAD.total_seconds():
+            if (slot_in := meter.slot - monotonic()) > _AHEAD.total_seconds():
                 # Come back a little before the slot, so that it is not lost to leasing and rendering.
-                return Lease(wait=meter.slot_in - _AHEAD.total_seconds() / 2)
+                return Lease(wait=slot_in - _AHEAD.total_seconds() / 2)
             limit = max(1, min(limit, int(plan.rate_limit_per_second * _SET_SECONDS)))
     if rules.capped:
         # Two campaigns that lease the same contact at the same moment must see each other's messages.
@@ -85,7 +88,7 @@ async def lease(
             "budget_left": left,
         },
     )
-    taken = Lease(starts_in=meter.slot_in if meter and plan.rate_limit_per_second else 0.0)
+    taken = Lease(first_slot=meter.slot if meter else 0.0)
     for row in rows.mappings():
         if row["state"] == "sending":
             contact = {name: row[f"contact_{name}"] for name in CONTACT_COLUMNS}
@@ -147,7 +150,7 @@ def _lease_statement(rules: Rules) -> str:
 
 @dataclass(frozen=True)
 class _Meter:
-    slot_in: float  # seconds from now until the next free slot of the rate limit, 0 if it is free already
+    slot: float  # the next free one of the rate limit, on the clock `monotonic`; now, if it is free already
     leased: int
 
 
@@ -162,7 +165,7 @@ async def _meter(tx: Connection, campaign_id: UUID) -> _Meter:
             {"campaign_id": campaign_id},
         )
     ).one()
-    return _Meter(row.slot_in, row.leased)
+    return _Meter(monotonic() + row.slot_in, row.leased)
 
 
 async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: Lease) -> None:
@@ -171,8 +174,7 @@ async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: L
         text("""
             UPDATE campaign_meters SET
                 leased = leased + :first_tries,
-                -- What recording and leasing take between two sets is made up for, up to a twentieth of a second.
-                next_slot_at = greatest(next_slot_at, clock_timestamp() - interval '50 milliseconds')
+                next_slot_at = greatest(next_slot_at, clock_timestamp() - CAST(:catch_up AS interval))
                     + make_interval(secs => :seconds)
             WHERE campaign_id = :campaign_id
         """),
@@ -180,8 +182,28 @@ async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: L
             "campaign_id": campaign_id,
             "first_tries": sum(message.attempts == 0 for message in taken.messages),
             "seconds": len(taken.messages) / rate if rate else 0.0,
+            "catch_up": _CATCH_UP,
         },
     )
+
+
+async def take_new_slots(tx: Connection, campaign_id: UUID, seconds: float) -> float:
+    """More slots of the rate limit, for a set that has missed some of its own.
+
+    Args:
+        seconds: how long they last.
+
+    Returns:
+        the first one, on the clock `monotonic`.
+    """
+    meter = await _meter(tx, campaign_id)
+    query = text("""
+        UPDATE campaign_meters
+        SET next_slot_at = greatest(next_slot_at, clock_timestamp()) + make_interval(secs => :seconds)
+        WHERE campaign_id = :campaign_id
+    """)
+    await tx.execute(query, {"campaign_id": campaign_id, "seconds": seconds})
+    return meter.slot
 
 
 async def next_due(tx: Connection, campaign_id: UUID, shard: int) -> tuple[datetime | None, float | None]:

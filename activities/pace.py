@@ -1,0 +1,46 @@
+"""When may the next message of a set leave, where a campaign has a rate limit?"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from math import ceil
+from time import monotonic
+
+# A message may leave so long after its slot, in seconds: with what leasing makes up for, less than a tenth of a second,
+# and so no second has a tenth too many.
+LATEST = 0.06
+
+
+class Pace:
+    """The slots that a set has reserved. Those that it has missed are lost, for the ones behind them belong to others.
+
+    Args:
+        per_second: the limit.
+        first: the first slot, a moment on the clock `monotonic`.
+        slots: how many there are.
+        reserve: takes so many more, and returns the first.
+    """
+
+    def __init__(self, per_second: float, first: float, slots: int, reserve: Callable[[int], Awaitable[float]]) -> None:
+        self._every = 1 / per_second
+        self._next = first
+        self._slots = slots
+        self._reserve = reserve
+
+    async def keep(self, messages: int) -> float:
+        """Wait until the first of the `messages` that are left may leave; how many seconds that took."""
+        began = monotonic()
+        while True:
+            late = monotonic() - self._next
+            if late > LATEST:
+                missed = ceil(late / self._every)
+                self._next += missed * self._every
+                self._slots -= missed
+            elif late < 0 < self._slots:
+                await asyncio.sleep(-late)
+            elif self._slots > 0:
+                self._next += self._every
+                self._slots -= 1
+                return monotonic() - began
+            if self._slots <= 0:
+                self._next = await self._reserve(messages)
+                self._slots = messages
