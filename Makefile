@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up check bench lock
+.PHONY: help demo test up check chaos bench lock
 
 help: ## Show what there is to type.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,9 @@ check: $(READY) ## Run what CI runs: format, lint, types, import contracts, test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+chaos: $(READY) ## Do every kind of damage to a running stack, at full size.
+	@$(BIN)/python -m tests.chaos
 
 bench: $(READY) ## Measure, side by side with a reference (ARGS=--million: minutes more).
 	@$(BIN)/python -m bench $(ARGS)
