@@ -102,6 +102,11 @@ async def load_contacts(stack: Running, group: str, count: int, show: Callable[[
             )
             show(first + LOADED_AT_ONCE - 1)
         await connection.execute("VACUUM ANALYZE contacts, subscriptions")
+    # What loading left to be written is no campaign's to pay.
+    async with await psycopg.AsyncConnection.connect(
+        stack.database_url, user="postgres", dbname="postgres", autocommit=True
+    ) as connection:
+        await connection.execute("CHECKPOINT")
 
 
 async def send(stack: Running, group: str, messages: int, show: Callable[[int], None]) -> Run:
