@@ -54,7 +54,7 @@ def main(
     sink = sink or best_kind()
     facts = machine.describe() | {"workers": workers, "connections": settings.smtp_connections, "sink": sink}
     measures = [measure for name, measure in MEASURES.items() if name in chosen]
-    rows = asyncio.run(_measure(measures, QUICK if quick else Sizes(), facts))
+    rows = asyncio.run(measured(measures, QUICK if quick else Sizes(), facts))
     whole = not only and not quick  # a part leaves the results of the whole alone
     if whole:
         _keep({**facts, "rows": [row.facts() for row in rows]})
@@ -69,9 +69,10 @@ def _keep(results: dict[str, Any]) -> None:
     PAGE.write_text(f"{before}{BEGIN}\n{on_the_page(results)}{END}{after}")
 
 
-async def _measure(
+async def measured(
     measures: Sequence[Callable[[Bench], AsyncIterator[Row]]], sizes: Sizes, facts: dict[str, Any]
 ) -> list[Row]:
+    """The rows of these measures, on a stack of their own whose versions are added to the facts."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         starting = progress.add_task("start the stack", total=1)
