@@ -1,7 +1,6 @@
 """What happened? One line each, with ids and never an address."""
 
 import logging
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +9,7 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, Processor
 
-ADDRESS = "[address]"
-# What an address is made of on either side of its @: anything that does not end a word in a sentence, a URL, a tuple.
-_WORD = r"""[^\s@<>()\[\]{},;:"'\\/=&?|]"""
-# Begins where a word begins and never goes back in it: so a long word costs one look, not one for each of its letters.
-_ADDRESSES = re.compile(rf'(?:"[^"@\n]{{1,64}}"|(?<!{_WORD}){_WORD}++)@\[?{_WORD}*\]?')
-_ENCODED = re.compile(rf"(?<!{_WORD}){_WORD}*?%40\[?{_WORD}*\]?")
-
-
-def mask(text: str) -> str:
-    """The same text with everything taken out that looks like an e-mail address, percent-encoded or not."""
-    if "@" in text:
-        text = _ADDRESSES.sub(ADDRESS, text)
-    return _ENCODED.sub(ADDRESS, text) if "%40" in text else text
+from marketing.discretion import mask
 
 
 def configure(level: str, form: str, *, quiet: bool = False) -> None:
@@ -79,6 +66,7 @@ def _add_ids(_: object, __: str, event: EventDict) -> EventDict:
 def _mask_all(_: object, __: str, event: EventDict) -> EventDict:
     """The last net: whatever a server, a database or a library put into its words."""
     event.pop("color_message", None)  # Uvicorn says everything twice, once for terminals.
+    event.pop("temporal_log", None)  # Temporal's SDK too, once as an object.
     return {name: _masked(value) for name, value in event.items()}
 
 

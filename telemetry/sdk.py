@@ -1,5 +1,6 @@
-"""What Temporal's SDK measures by itself, such as how long tasks wait for a worker, on the same page as our own."""
+"""What Temporal's SDK measures and says by itself, such as how long tasks wait for a worker: beside our own."""
 
+import logging
 import socket
 from collections.abc import Iterator
 from urllib.request import urlopen
@@ -8,17 +9,26 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
+
+# The core writes to stderr by itself, in a form of its own, unless it is given a logger.
+LOGGING = LoggingConfig("WARN", LogForwardingConfig(logging.getLogger("temporalio.core")))
 
 
-def measured_runtime() -> Runtime:
-    """A runtime for the process's client of Temporal; its metrics appear among ours. Call it once."""
+def watched_runtime(*, measured: bool) -> Runtime:
+    """A runtime for the process's client of Temporal that logs as we do. Call it once.
+
+    Args:
+        measured: let its metrics appear among ours.
+    """
+    if not measured:
+        return Runtime(telemetry=TelemetryConfig(logging=LOGGING))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prometheus = PrometheusConfig(
         bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )
-    runtime = Runtime(telemetry=TelemetryConfig(metrics=prometheus))
+    runtime = Runtime(telemetry=TelemetryConfig(logging=LOGGING, metrics=prometheus))
     REGISTRY.register(_Page(f"http://{address}/metrics"))
     return runtime
 

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
 
-from telemetry.logs import mask
+from marketing.discretion import mask
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
