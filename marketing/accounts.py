@@ -18,7 +18,8 @@ _ZONES = available_timezones()
 _DOMAIN = r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{1,62}"
 
 
-def _zone(name: str) -> str:
+def checked_zone(name: str) -> str:
+    """The name itself, if there is such an IANA time zone."""
     if name not in _ZONES:
         raise ValueError(f"{name!r} is no IANA time zone; give one such as 'Europe/Paris'")
     return name
@@ -31,7 +32,7 @@ def _domain(name: str) -> str:
     return name
 
 
-Timezone = Annotated[str, AfterValidator(_zone), Field(json_schema_extra={"examples": ["Europe/Paris"]})]
+Timezone = Annotated[str, AfterValidator(checked_zone), Field(json_schema_extra={"examples": ["Europe/Paris"]})]
 Domain = Annotated[
     str, AfterValidator(_domain), Field(max_length=253, json_schema_extra={"pattern": rf"^\s*{_DOMAIN}\s*$"})
 ]

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from marketing.accounts import LOCAL_TIME, Timezone
+from marketing.accounts import LOCAL_TIME, checked_zone
 from marketing.content import EmailContent, Prepared
 from marketing.moments import kept_moment, written
 from marketing.text import Printable
@@ -129,6 +129,7 @@ class Audience(BaseModel):
 
 # -- the moment ------------------------------------------------------------------------------------------------------
 
+RECIPIENT = "recipient"  # for a zone: each in their own
 # The first place on Earth where a local hour strikes is UTC+14, the last UTC-12.
 _EARLIEST = timedelta(hours=14)
 
@@ -154,6 +155,10 @@ LocalMoment = Annotated[
 ]
 
 
+def _zone_or_recipient(name: str) -> str:
+    return name if name == RECIPIENT else checked_zone(name)
+
+
 class Schedule(BaseModel):
     """A local time, in one zone for all or in each recipient's own."""
 
@@ -162,11 +167,13 @@ class Schedule(BaseModel):
     )
 
     send_at: LocalMoment
-    timezone: Timezone | Literal["recipient"] = "UTC"
+    timezone: Annotated[str, AfterValidator(_zone_or_recipient)] = Field(
+        "UTC", description="`recipient`: each in their own.", examples=["Europe/Paris", RECIPIENT]
+    )
 
     @property
     def per_recipient(self) -> bool:
-        return self.timezone == "recipient"
+        return self.timezone == RECIPIENT
 
     def moment_in(self, zone: str) -> datetime:
         """When the local time strikes in a zone, in UTC.

@@ -360,3 +360,10 @@ async def test_a_launch_that_crashed_before_temporal_heard_is_swept_up(
     await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{sent.id}", task_queue=ORCHESTRATION)
     await temporal.get_workflow_handle(campaign_workflow_id(sent.id)).result()
     assert await sent.ledger() == {"sent": 5}
+
+
+async def test_an_unknown_zone_is_told_of_once(api: httpx.AsyncClient) -> None:
+    schedule = {"send_at": "2126-11-27T09:00", "timezone": "Europe/Atlantis"}
+    refused = (await api.post("/api/campaigns", json={"name": "Autumn", "schedule": schedule})).json()
+    assert [each["path"] for each in refused["errors"]] == ["body.schedule.timezone"]
+    assert "Europe/Paris" in refused["detail"]

@@ -339,3 +339,9 @@ async def test_a_decision_that_temporal_did_not_hear_of_is_carried_out_by_the_sw
     await temporal.execute_workflow(SweepWorkflow.run, id=f"sweep-{uuid4()}", task_queue=ORCHESTRATION)
     await temporal.get_workflow_handle(campaign_workflow_id(made.id)).result()
     assert len(arrived(sink, account)) == 2
+
+
+@pytest.mark.parametrize("cursor", ["x", "x" * 42, "x" * 44, "!" * 43])
+async def test_no_page_begins_behind_what_is_no_cursor(api: httpx.AsyncClient, cursor: str) -> None:
+    assert (await api.get("/api/deliveries", params={"cursor": cursor})).status_code == 422
+    assert (await api.get("/api/deliveries", params={"cursor": "x" * 43})).json()["items"] == []

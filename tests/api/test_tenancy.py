@@ -1,0 +1,215 @@
+"""Does an account ever see, learn of or change anything of another, whatever it asks with whichever ids?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select, text
+from temporalio.client import Client
+
+from api.paging import pair_cursor
+from database.schema import metadata
+from tests.api.test_imports import finished
+from tests.api.test_openapi import operations, resolved
+from tests.audience import EMAIL
+from tests.conftest import TestAccount
+from tests.sent import SentMessage, links, sent_messages
+
+MARK = "only-theirs"
+ADDRESS = f"{MARK}@example.net"
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """An account that has one of everything, each marked."""
+
+    account: TestAccount
+    ids: dict[str, str]  # by the names of parameters
+    message: SentMessage
+
+    async def rows(self) -> dict[str, list[Any]]:
+        """Every row that the account has, by table."""
+        async with self.account.transaction() as tx:
+            return {
+                table.name: sorted((await tx.execute(select(table))).all(), key=repr)
+                for table in metadata.sorted_tables
+            }
+
+    async def secrets(self) -> set[str]:
+        """Every id, address and marked word."""
+        rows = [row for rows in (await self.rows()).values() for row in rows]
+        ids = {str(value) for row in rows for value in row if isinstance(value, UUID)}
+        emails = {row.email for row in (await self.rows())["contacts"] if row.email}
+        return ids | emails | {MARK}
+
+
+@pytest.fixture
+async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client, worker: None) -> Theirs:
+    async def made(path: str, **body: object) -> str:
+        answer = await api.post(path, json=body)
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
+
+    topics = [{"key": MARK, "name": MARK, "description": MARK}]
+    settings = {"name": MARK, "sender_domains": ["example.com"], "postal_address": MARK, "topics": topics}
+    assert (await api.put("/api/account", json=settings)).status_code == 200
+    contact = await made(
+        "/api/contacts", email=ADDRESS, first_name=MARK, external_id=MARK, tags=[MARK], attributes={MARK: MARK}
+    )
+    template = await made("/api/templates", name=MARK, subject=MARK, html=EMAIL["html"])
+    draft = {"name": MARK, "content": {"email": {"template_id": template}}, "audience": {"contact_ids": [contact]}}
+    await made("/api/campaigns", **draft)
+    upload = await api.post("/api/contacts/import", content=f"Email\n{MARK}\n", headers={"content-type": "text/csv"})
+    await finished(api, temporal, upload.json()["id"])
+    (message,) = await sent_messages(account, topic=MARK)
+    assert (await api.get(message.pixel)).status_code == 200
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE deliveries SET state = 'uncertain', reason = 'connection_lost'"))
+        as_launched = {"name": MARK, "plan": {"email": {"from_email": "news@example.com"}}}
+        launched = metadata.tables["campaigns"].update().where(text("id = :id").bindparams(id=message.campaign_id))
+        await tx.execute(launched.values(definition={"name": MARK}, **as_launched))
+    ids = {
+        "contact_id": contact,
+        "template_id": template,
+        "campaign_id": str(message.campaign_id),
+        "delivery_id": str(message.delivery_id),
+        "key_id": await made("/api/keys", name=MARK),
+        "import_id": upload.json()["id"],
+    }
+    return Theirs(account, ids, message)
+
+
+def queries(operation: dict[str, Any], ids: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Nothing; then every parameter that can name something of others, one at a time."""
+    yield {}
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query":
+            name = parameter["name"]
+            schemas = parameter["schema"].get("anyOf", [parameter["schema"]])
+            if name == "cursor" and "pattern" in schemas[0]:
+                yield {name: pair_cursor(UUID(ids["contact_id"]), UUID(ids["delivery_id"]))}
+            elif name == "cursor":
+                yield from ({name: each} for each in ids.values())
+            elif any(each.get("format") == "uuid" for each in schemas):
+                yield {name: ids[name]}
+            elif name in ("search", "tag", "name"):
+                yield {name: MARK}
+
+
+async def test_every_route_hides_all_of_another_account(
+    app: FastAPI, api: httpx.AsyncClient, stranger: httpx.AsyncClient, theirs: Theirs
+) -> None:
+    before, secrets = await theirs.rows(), await theirs.secrets()
+    asked = [each for each in operations(app) if each[0].startswith("/api/")]
+    assert len(asked) > 35
+    for path, method, operation in asked:
+        if method == "get" and not path.endswith("/stats"):  # which are numbers
+            own = (await api.get(path.format(**theirs.ids))).text
+            assert any(secret in own for secret in secrets), f"nothing to be hidden in {path}"
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        example = (body.get("example") or resolved(app, body["schema"]).get("example")) if body else None
+        for query in queries(operation, theirs.ids):  # a parameter that none of the ids is for ends here
+            answer = await stranger.request(method, path.format(**theirs.ids), params=query, json=example)
+            said = f"{method} {path} {query}: {answer.status_code} {answer.text}"
+            if "{" in path:
+                assert answer.status_code == 404, said
+                assert answer.headers["content-type"] == "application/problem+json", said
+            given = {*theirs.ids.values(), *query.values()}
+            assert not any(secret in answer.text for secret in secrets - given), said
+    assert await theirs.rows() == before
+
+
+# -- ids in bodies ---------------------------------------------------------------------------------------------------
+
+IDS_IN_BODIES = {
+    "post /api/campaigns": {"contact_ids", "template_id"},
+    "put /api/campaigns/{campaign_id}": {"contact_ids", "template_id"},
+    "post /api/campaigns/{campaign_id}/preview": {"contact_ids"},
+    "post /api/deliveries/resolve": {"campaign_id", "delivery_ids"},
+}
+
+
+def ids_in(app: FastAPI, schema: dict[str, Any]) -> set[str]:
+    """The properties that are ids or lists of them, however deep."""
+    found: set[str] = set()
+    for name, inner in resolved(app, schema).get("properties", {}).items():
+        choices = inner.get("anyOf", [inner])
+        items = [each["items"] for each in choices if "items" in each]
+        if any(each.get("format") == "uuid" for each in choices + items):
+            found.add(name)
+        found = found.union(*(ids_in(app, each) for each in choices + items))
+    return found
+
+
+async def test_every_body_with_ids_is_known_here(app: FastAPI) -> None:
+    bodies = {
+        f"{method} {path}": ids_in(app, body["schema"])
+        for path, method, operation in operations(app)
+        if (body := operation.get("requestBody", {}).get("content", {}).get("application/json"))
+    }
+    assert {route: ids for route, ids in bodies.items() if ids} == IDS_IN_BODIES
+
+
+async def test_a_campaign_of_another_accounts_template_and_contacts_says_and_reaches_nothing(
+    stranger: httpx.AsyncClient, theirs: Theirs
+) -> None:
+    before, secrets = await theirs.rows(), await theirs.secrets() - set(theirs.ids.values())
+    own = {"name": "Mine", "audience": {"contact_ids": [theirs.ids["contact_id"]]}}
+    borrowed = own | {"content": {"email": {"template_id": theirs.ids["template_id"]}}}
+    for body in (borrowed, own | {"content": {"email": EMAIL}}):
+        made = await stranger.post("/api/campaigns", json=body)
+        path = f"/api/campaigns/{made.json()['id']}"
+        answers = [made, await stranger.put(path, json=body)]
+        answers += [await stranger.post(f"{path}/{verb}") for verb in ("validate", "reach", "duplicate", "launch")]
+        answers += [await stranger.post(f"{path}/preview", json={"contact_ids": [theirs.ids["contact_id"]]})]
+        answers += [await stranger.post(f"{path}/preview", json={})]
+        answers += [await stranger.get(f"{path}/{what}") for what in ("recipients", "events", "stats")]
+        for answer in answers:
+            assert not any(secret in answer.text for secret in secrets), answer.text
+        assert answers[3].json()["total"] == 0
+        assert answers[6].status_code == (404 if body is not borrowed else 409)
+        assert answers[8].json()["items"] == []
+    assert await theirs.rows() == before
+
+
+async def test_nobody_resolves_another_accounts_messages(stranger: httpx.AsyncClient, theirs: Theirs) -> None:
+    before = await theirs.rows()
+    for action in ("accept", "resend"):
+        whole = {"action": action, "campaign_id": theirs.ids["campaign_id"]}
+        assert (await stranger.post("/api/deliveries/resolve", json=whole)).status_code == 404
+        one = {"action": action, "delivery_ids": [theirs.ids["delivery_id"]]}
+        answer = (await stranger.post("/api/deliveries/resolve", json=one)).json()
+        assert answer["resolved"] == 0 and answer["campaigns"] == []
+        assert [each["why"] for each in answer["not_resolved"]] == ["There is no such delivery."]
+    assert await theirs.rows() == before
+
+
+# -- the routes of recipients ----------------------------------------------------------------------------------------
+
+OUTSIDE = {"/healthz", "/readyz", "/t/o/{token}", "/t/c/{token}", "/u/{token}", "/p/{token}"}
+
+
+async def test_the_token_alone_opens_the_routes_of_recipients_and_for_its_own_account(
+    app: FastAPI, stranger: httpx.AsyncClient, theirs: Theirs, other_account: TestAccount
+) -> None:
+    assert {path for path, *_ in operations(app) if not path.startswith("/api/")} == OUTSIDE
+    message, own = theirs.message, other_account.id
+    for url in (message.pixel, message.click(1), message.unsubscribe, message.preferences):
+        assert (await stranger.get(url)).status_code in (200, 302)  # whoever asks, with whichever key
+    before, secrets = await theirs.rows(), await theirs.secrets()
+    mixed = [
+        links.pixel(own, message.delivery_id),
+        links.click(own, message.delivery_id, 1),
+        links.unsubscribe(own, message.contact_id, message.delivery_id),
+        links.preferences(own, message.contact_id, message.delivery_id),
+    ]
+    for url in mixed:
+        for method in ("GET", "POST"):
+            answer = await stranger.request(method, url, data={"do": "leave everything"} if method == "POST" else None)
+            assert not any(secret in answer.text for secret in secrets), answer.text
+            assert answer.status_code in (404, 405) or "Nothing to do" in answer.text, answer.text
+    assert await theirs.rows() == before
