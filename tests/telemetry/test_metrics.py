@@ -1,6 +1,7 @@
 """What is counted, and when."""
 
 import asyncio
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -125,8 +126,20 @@ def test_the_page_tells_of_every_metric_with_its_labels_and_of_no_other() -> Non
 
 def test_alerts_and_dashboards_ask_for_metrics_that_there_are() -> None:
     ours = {full_name(each) for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)}
-    asked = set(re.findall(r"\b(carillon_\w+)", PAGE.read_text()))
-    assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked} == ours
+    for page in (PAGE, PAGE.with_name("grafana.json")):
+        asked = set(re.findall(r"\b(carillon_\w+)", page.read_text()))
+        assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked} - ours == set()
+
+
+def test_the_dashboard_has_a_place_and_a_source_for_each_of_its_panels() -> None:
+    board = json.loads(PAGE.with_name("grafana.json").read_text())
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource"]
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
+    assert len(set(places)) == len(places) > 10
+    for panel in board["panels"]:
+        assert panel["targets"] and panel["datasource"]["uid"] == "${datasource}"
+        for target in panel["targets"]:
+            assert target["expr"].count("(") == target["expr"].count(")")
 
 
 def full_name(metric: MetricWrapperBase) -> str:
