@@ -41,7 +41,7 @@ class Scale:
 
 
 SMALL = Scale(
-    messages=8_000, rate=1_000, rate_for_many_blows=400, outage_seconds=12, measure_seconds=10, lease_seconds=10
+    messages=8_000, rate=1_000, rate_for_many_blows=400, outage_seconds=12, measure_seconds=6, lease_seconds=10
 )
 FULL = Scale(
     messages=100_000, rate=None, rate_for_many_blows=None, outage_seconds=60, measure_seconds=60, lease_seconds=60
@@ -74,9 +74,9 @@ class Ground:
         self.scale = scale
         self.chance = Random()
 
-    def start_over(self, seed: str) -> None:
+    def start_over(self, chance: Random) -> None:
         """For the next case: chance begins anew, and the mail server behaves."""
-        self.chance = Random(seed)
+        self.chance = chance
         self.sink.policy = None
         self.sink.delay = 0.0
 

@@ -16,7 +16,7 @@ MOST_WORKERS = 4
 PER_SECOND = 200
 
 
-@case("P8", "a rate limit is kept by 1, 2, 3 and 4 workers")
+@case("P8", "a rate limit is kept by 1, 2, 3 and 4 workers", alone=True)
 async def rate_limit(of: Ground) -> Verdict:
     """On a stack of its own, whose workers are started one after the other while a campaign runs."""
     seconds = of.scale.measure_seconds

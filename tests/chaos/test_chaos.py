@@ -2,40 +2,45 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from tests.chaos.campaign import Verdict
-from tests.chaos.cases import Case
+from tests.chaos.cases import Case, chance_of
 from tests.chaos.conftest import told
 from tests.chaos.everything import CASES
-from tests.chaos.ground import SMALL, Ground, ground
+from tests.chaos.ground import SMALL
+from tests.chaos.lanes import Verdicts, struck
 
 SEED = 1
 
 
 @pytest.fixture(scope="module")
-async def shaken() -> AsyncIterator[Ground]:
-    """One stack for all of them: it must survive everything, one after the other."""
-    async with ground(SMALL) as it:
-        yield it
+async def verdicts(request: pytest.FixtureRequest) -> AsyncIterator[Verdicts]:
+    """Two stacks, which must survive everything, one case after the other."""
+    chosen: list[Case] = [
+        cast(Case, item.callspec.params["case"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+    ]
+    async with struck(chosen, SMALL, SEED, lanes=2) as verdicts:
+        yield verdicts
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_it_does_no_harm(case: Case, shaken: Ground) -> None:
-    verdict = await case.struck(shaken, SEED)
+async def test_it_does_no_harm(case: Case, verdicts: Verdicts) -> None:
+    verdict = await verdicts[case]
     told.append(f"{case}: {verdict}")
     assert verdict.broken == []
 
 
-@pytest.mark.chaos
-async def test_the_same_seed_strikes_at_the_same_moments(shaken: Ground) -> None:
-    def moments(seed: str) -> list[int]:
-        shaken.start_over(seed)
-        return shaken.moments(8, 1000)
+def test_the_same_seed_strikes_at_the_same_moments() -> None:
+    def moments(seed: int) -> list[int]:
+        return chance_of(seed, CASES[0]).sample(range(1000), 8)
 
-    assert moments("1") == moments("1") != moments("2")
+    assert moments(1) == moments(1) != moments(2)
 
 
 def test_a_verdict_names_each_harm() -> None:
