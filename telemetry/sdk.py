@@ -11,8 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
 
+from telemetry import metrics
+
 # The core writes to stderr by itself, in a form of its own, unless it is given a logger.
 LOGGING = LoggingConfig("WARN", LogForwardingConfig(logging.getLogger("temporalio.core")))
+WAITS = ("activity_schedule_to_start_latency", "workflow_task_schedule_to_start_latency")  # otherwise from 0.1 s on
 
 
 def watched_runtime(*, measured: bool) -> Runtime:
@@ -26,7 +29,11 @@ def watched_runtime(*, measured: bool) -> Runtime:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prometheus = PrometheusConfig(
-        bind_address=address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+        bind_address=address,
+        counters_total_suffix=True,
+        unit_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=dict.fromkeys(WAITS, metrics.SLOW),
     )
     runtime = Runtime(telemetry=TelemetryConfig(logging=LOGGING, metrics=prometheus))
     REGISTRY.register(_Page(f"http://{address}/metrics"))
