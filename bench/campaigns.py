@@ -14,7 +14,7 @@ from bench import histories
 from bench.letter import CONTENT
 from bench.stack import Running
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.05
 LOADED_AT_ONCE = 50_000
 
 
@@ -62,12 +62,13 @@ class Campaign:
         (await self.stack.api.post(f"/api/campaigns/{self.id}/{command}")).raise_for_status()
 
     async def looks(self) -> AsyncIterator[tuple[dict[str, int], float]]:
-        """Its figures again and again, and how many seconds the API took to tell them."""
+        """Its figures again and again, ever less often, and how many seconds the API took to tell them."""
+        began = monotonic()
         while True:
             asked = monotonic()
             stats: dict[str, int] = await self._get("/stats")
             yield stats, monotonic() - asked
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, (monotonic() - began) / 100))
 
     async def status(self) -> str:
         return str((await self._get(""))["status"])

@@ -67,7 +67,7 @@ def table(title: str, rows: Sequence[Row], caption: str) -> Table:
 def on_the_page(results: Mapping[str, Any]) -> str:
     """What `results.json` holds, in Markdown."""
     machine = "{cores} cores of {cpu}, {memory_gib} GiB, {workers} workers, mail to {sink}".format_map(results)
-    when = "{at:.10}, commit `{commit}`, Python {versions[python]}".format_map(results)
+    when = "{at:.10}, commit `{commit}`, Python {versions[python]}, load before {load_before[0]}".format_map(results)
     lines = ["| measured | figure | beside | reference | ratio | unit | aim |", "|---|--:|---|--:|--:|---|---|"]
     for row in results["rows"]:
         mark = {None: "", True: ": reached", False: ": **missed**"}[row["reached"]]
