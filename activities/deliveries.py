@@ -23,7 +23,7 @@ from database import campaigns, deliveries, leases
 from database.deliveries import Outcome
 from database.eligibility import Rules
 from database.engine import Database
-from database.leases import Lease, Leased
+from database.leases import Lease, Leased, NextSet
 from marketing.campaigns import CampaignPlan, CampaignState
 from marketing.deliveries import MOST_ATTEMPTS, MOST_SENDINGS, FailReason, UncertainReason, retry_delay
 from marketing.rendering import RenderError
@@ -101,6 +101,16 @@ class Deliveries:
         return self.mailings[campaign_id]
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A set that is ours."""
+
+    lease: Lease
+    token: UUID
+    deadline: float  # on the clock of `monotonic`
+    rules: Rules
+
+
 class _Delivery:
     """One run of `deliver`."""
 
@@ -158,30 +168,66 @@ class _Delivery:
         if lost:
             log.warning("settled messages of a lost worker", campaign_id=str(self.input.campaign_id), messages=lost)
 
+    def goes_on(self) -> bool:
+        return not (self.stopping or self.halted or self.unavailable or self.turn_is_over())
+
     async def lane(self) -> None:
         """Set after set, until nothing is due, or we are asked to stop."""
-        while not (self.stopping or self.halted or self.unavailable or self.turn_is_over()):
-            token = uuid4()
-            deadline = monotonic() + self.our.lease_seconds
-            try:
-                with measured("lease", metrics.lease_seconds.labels(self.channel.name)):
-                    leased, rules = await self.lease(token)
-            except SQLAlchemyError:
-                # The lease may have been written although we got no answer; nothing of it was sent.
-                await self.insist(partial(self.release, token))
-                raise
-            if leased.wait is not None:
-                metrics.rate_limit_wait.labels(self.channel.name).inc(min(leased.wait, 1.0))
-                await asyncio.sleep(min(leased.wait, 1.0))
-                continue
-            if leased.messages:
-                metrics.set_size.labels(self.channel.name).observe(len(leased.messages))
-                with tracer.start_as_current_span("set", attributes={"carillon.messages": len(leased.messages)}):
-                    outcomes = await self.send_all(leased, deadline)
-                    with measured("record", metrics.record_seconds.labels(self.channel.name)):
-                        await self.insist(partial(self.record, token, outcomes, rules))
-            elif not leased.touched:
+        taken: _Taken | None = None
+        while self.goes_on():
+            taken = taken or await self.take()
+            if taken.lease.wait is not None:
+                metrics.rate_limit_wait.labels(self.channel.name).inc(min(taken.lease.wait, 1.0))
+                await asyncio.sleep(min(taken.lease.wait, 1.0))
+                taken = None
+            elif not taken.lease.touched:
                 return
+            else:
+                taken = await self.send_set(taken) if taken.lease.messages else None
+
+    async def take(self) -> _Taken:
+        token = uuid4()
+        deadline = monotonic() + self.our.lease_seconds
+        try:
+            with measured("lease", metrics.lease_seconds.labels(self.channel.name)):
+                lease, rules = await self.lease(token)
+        except SQLAlchemyError:
+            # The lease may have been written although we got no answer; nothing of it was sent.
+            await self.insist(partial(self.release, token))
+            raise
+        return _Taken(lease, token, deadline, rules)
+
+    async def send_set(self, taken: _Taken) -> _Taken | None:
+        """Send a set and record what became of it; the next, if one could be taken at the same time."""
+        metrics.set_size.labels(self.channel.name).observe(len(taken.lease.messages))
+        with tracer.start_as_current_span("set", attributes={"carillon.messages": len(taken.lease.messages)}):
+            outcomes = await self.send_all(taken.lease, taken.deadline)
+            with measured("record", metrics.record_seconds.labels(self.channel.name)):
+                if self.goes_on() and leases.is_free(self.mailing.plan, taken.rules):
+                    with measured("lease", metrics.lease_seconds.labels(self.channel.name)):
+                        return await self.record_and_take(taken, outcomes)
+                await self.insist(partial(self.record, taken.token, outcomes, taken.rules))
+        return None
+
+    async def record_and_take(self, taken: _Taken, outcomes: list[Outcome]) -> _Taken | None:
+        """One transaction in place of two."""
+        wanted = NextSet(self.input.shard, uuid4(), self.our.lease_seconds, self.our.set_size)
+        deadline = monotonic() + self.our.lease_seconds
+        try:
+            async with self.our.database.transaction(self.input.account_id) as tx:
+                rules = await email_rules(tx, self.input.account_id, self.mailing.plan.topic, self.now())
+                state, _ = await campaigns.state_of(tx, self.input.campaign_id)
+                goes_on = state is CampaignState.RUNNING and leases.is_free(self.mailing.plan, rules)
+                recorded = await deliveries.record(
+                    tx, self.input.campaign_id, taken.token, outcomes, rules=rules, wanted=wanted if goes_on else None
+                )
+        except SQLAlchemyError:
+            # It may have been written although no answer came. What was sent is recorded once more, to no effect if it
+            # was; of what was taken nothing was sent.
+            await self.insist(partial(self.record, taken.token, outcomes, taken.rules))
+            await self.insist(partial(self.release, wanted.token))
+            return None
+        return _Taken(recorded.lease, wanted.token, deadline, rules) if goes_on and not recorded.paused else None
 
     async def lease(self, token: UUID) -> tuple[Lease, Rules]:
         async with self.our.database.transaction(self.input.account_id) as tx:

@@ -129,36 +129,33 @@ class Outcome:
     suppress: str | None = None  # the address, if nobody should write to it again
 
 
+@dataclass
+class Recorded:
+    """What a record did: how many rows it changed, per `state` or `state:reason`."""
+
+    changed: Counter[str]
+    lease: leases.Lease  # what it took beside
+    paused: bool  # the campaign, because of its errors
+
+
 async def record(
-    tx: Connection, campaign_id: UUID, token: UUID, outcomes: Sequence[Outcome], *, rules: Rules
-) -> Counter[str]:
+    tx: Connection,
+    campaign_id: UUID,
+    token: UUID,
+    outcomes: Sequence[Outcome],
+    *,
+    rules: Rules,
+    wanted: leases.NextSet | None = None,
+) -> Recorded:
     """Write down what became of a set, its figures and the error window, in one transaction.
 
     Rows whose lease is no longer ours are left alone. A campaign whose errors pass the account's threshold is paused.
 
-    Returns:
-        how many rows were changed, per `state` or `state:reason`.
+    Args:
+        wanted: a set to take in the same transaction. Its lease is empty if the campaign is paused here.
     """
     rows = await tx.execute(
-        text("""
-            UPDATE deliveries SET
-                state = outcome.state,
-                reason = outcome.reason,
-                reply = outcome.reply,
-                attempts = attempts + outcome.attempt,
-                not_before = CASE WHEN outcome.state = 'planned'
-                    THEN CAST(:now AS timestamptz) + make_interval(secs => outcome.delay) ELSE not_before END,
-                finished_at = CASE WHEN outcome.state <> 'planned' THEN CAST(:now AS timestamptz) END,
-                leased_at = CASE WHEN outcome.state <> 'planned' AND outcome.state <> 'failed' THEN leased_at END,
-                lease = NULL,
-                lease_until = NULL
-            FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
-                        CAST(:replies AS text[]), CAST(:delays AS float8[]), CAST(:attempts AS int[]))
-                AS outcome (id, state, reason, reply, delay, attempt)
-            WHERE deliveries.id = outcome.id AND deliveries.lease = CAST(:token AS uuid)
-            AND deliveries.state = 'sending'
-            RETURNING deliveries.state, deliveries.reason, deliveries.attempts
-        """),
+        _RECORD,
         {
             "now": rules.now,
             "token": token,
@@ -172,12 +169,37 @@ async def record(
     )
     recorded = rows.all()
     changed = Counter(_figure(row.state, row.reason) for row in recorded)
-    # The meter before the counters, as in the lease: whoever waits for one never holds what the other waits for.
-    await leases.refund(tx, campaign_id, sum(row.state == "planned" and row.attempts == 0 for row in recorded))
-    await _watch_errors(tx, campaign_id, changed, rules)
-    await _count(tx, campaign_id, changed, rules)
     await _suppress(tx, outcomes, rules)
-    return changed
+    # What all shards change comes last, so that they wait for each other as shortly as can be. And the meter before
+    # the counters, as in the lease: whoever waits for one never holds what the other waits for.
+    lease = await leases.take(tx, campaign_id, wanted, rules) if wanted else leases.Lease()
+    await leases.refund(tx, campaign_id, sum(row.state == "planned" and row.attempts == 0 for row in recorded))
+    paused = await _watch_errors(tx, campaign_id, changed, rules)
+    if paused and wanted and lease.messages:
+        await leases.release(tx, campaign_id, wanted.shard, wanted.token)
+    await _count(tx, campaign_id, changed + Counter(lease.figures), rules)
+    return Recorded(changed, lease, paused)
+
+
+_RECORD = text("""
+    UPDATE deliveries SET
+        state = outcome.state,
+        reason = outcome.reason,
+        reply = outcome.reply,
+        attempts = attempts + outcome.attempt,
+        not_before = CASE WHEN outcome.state = 'planned'
+            THEN CAST(:now AS timestamptz) + make_interval(secs => outcome.delay) ELSE not_before END,
+        finished_at = CASE WHEN outcome.state <> 'planned' THEN CAST(:now AS timestamptz) END,
+        leased_at = CASE WHEN outcome.state <> 'planned' AND outcome.state <> 'failed' THEN leased_at END,
+        lease = NULL,
+        lease_until = NULL
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
+                CAST(:replies AS text[]), CAST(:delays AS float8[]), CAST(:attempts AS int[]))
+        AS outcome (id, state, reason, reply, delay, attempt)
+    WHERE deliveries.id = outcome.id AND deliveries.lease = CAST(:token AS uuid)
+    AND deliveries.state = 'sending'
+    RETURNING deliveries.state, deliveries.reason, deliveries.attempts
+""")
 
 
 def _figure(state: str, reason: str | None) -> str:
@@ -210,18 +232,18 @@ async def _suppress(tx: Connection, outcomes: Sequence[Outcome], rules: Rules) -
     )
 
 
-async def _watch_errors(tx: Connection, campaign_id: UUID, changed: Counter[str], rules: Rules) -> None:
+async def _watch_errors(tx: Connection, campaign_id: UUID, changed: Counter[str], rules: Rules) -> bool:
+    """Pause the campaign if too much went wrong lately; True if so."""
     errors = sum(n for name, n in changed.items() if name.startswith("failed"))
     messages = errors + changed["sent"]
     if not messages:
-        return
-    query = text("SELECT recent FROM campaign_meters WHERE campaign_id = :campaign_id FOR UPDATE")
-    recent = (await tx.execute(query, {"campaign_id": campaign_id})).scalar_one()
+        return False
+    recent = (await tx.execute(_RECENT, {"campaign_id": campaign_id})).scalar_one()
     window = ErrorWindow(sets=[(seen, wrong) for seen, wrong in recent])
     window.add(messages, errors)
     tripped = errors > 0 and window.trips(rules.account.error_threshold)
     await tx.execute(
-        text("UPDATE campaign_meters SET recent = CAST(:recent AS jsonb) WHERE campaign_id = :campaign_id"),
+        _REMEMBER,
         {"campaign_id": campaign_id, "recent": str([] if tripped else [list(each) for each in window.sets])},
     )
     if tripped:
@@ -230,6 +252,11 @@ async def _watch_errors(tx: Connection, campaign_id: UUID, changed: Counter[str]
             f"the account's threshold is {rules.account.error_threshold:.1%}."
         )
         await campaigns.change_state(tx, rules.account.id, campaign_id, CampaignState.PAUSED, why)
+    return tripped
+
+
+_RECENT = text("SELECT recent FROM campaign_meters WHERE campaign_id = :campaign_id FOR UPDATE")
+_REMEMBER = text("UPDATE campaign_meters SET recent = CAST(:recent AS jsonb) WHERE campaign_id = :campaign_id")
 
 
 # -- after a crash, and after a cancellation -------------------------------------------------------------------------

@@ -127,6 +127,20 @@ async def test_a_paused_campaign_leases_nothing(account: TestAccount) -> None:
     assert result.stopped
 
 
+async def test_a_campaign_paused_while_a_set_is_under_way_leases_no_other(account: TestAccount) -> None:
+    await people(account, 40)
+    sent = await broadcast(account)
+    await freeze(sent)
+
+    async def pause(_: Message) -> None:
+        if (await sent.state())[0] is CampaignState.RUNNING:
+            await sent.set_state(CampaignState.PAUSED)
+
+    result = await deliver(sent, Provider(pause), set_size=10)
+    assert result.stopped
+    assert await sent.ledger() == {"sent": 10, "planned": 30}
+
+
 async def test_a_template_that_fails_for_one_contact_fails_for_that_one_alone(account: TestAccount) -> None:
     victim, *_ = await people(account, 4)
     await execute(
