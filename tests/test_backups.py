@@ -4,7 +4,8 @@ import asyncio
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,14 @@ def quiet(done: int, total: int | None) -> None:
     """Nobody looks at how far it has come."""
 
 
-async def up_with(data_dir: Path, sink: Sink) -> Up:
+@asynccontextmanager
+async def up_with(data_dir: Path, sink: Sink) -> AsyncIterator[Up]:
     env = {"CARILLON_API_KEY": KEY, "CARILLON_SMTP_URL": sink.url, "CARILLON_LEASE_SECONDS": "10"}
-    return await asyncio.to_thread(lambda: Up(data_dir, "--workers", "1", **env))
+    up = await asyncio.to_thread(lambda: Up(data_dir, "--workers", "1", **env))
+    try:
+        yield up
+    finally:
+        await asyncio.to_thread(up.__exit__)
 
 
 async def arrivals(sink: Sink, count: int) -> None:
@@ -113,21 +119,21 @@ async def test_after_a_restore_nothing_is_lost_or_sent_twice_by_itself_and_the_r
     async with Sink(keep_contents=10_000) as sink:
         # A running campaign, with a backup made in the middle and more sent after it. Then everything is lost.
         with folder() as lost:
-            first = await up_with(lost, sink)
-            operator = Operator(first)
-            await operator.ask("PUT", "/api/account", json={"name": "Example", "sender_domains": ["example.com"]})
-            await operator.import_people("early", 20)
-            await operator.import_people("running", MESSAGES)
-            early = await operator.launched("early")
-            await operator.until(early, status="completed")
-            soon = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M}"
-            scheduled = await operator.launched("early", schedule={"send_at": soon})
-            running = await operator.launched("running", rate_limit_per_second=40)
-            await arrivals(sink, 20 + MESSAGES // 8)
-            await backups.back_up(lost, file, quiet)
-            known_at_backup = at(sink, "running").total()
-            await arrivals(sink, 20 + known_at_backup + MESSAGES // 8)
-            await asyncio.to_thread(first.cut_power)
+            async with up_with(lost, sink) as first:
+                operator = Operator(first)
+                await operator.ask("PUT", "/api/account", json={"name": "Example", "sender_domains": ["example.com"]})
+                await operator.import_people("early", 20)
+                await operator.import_people("running", MESSAGES)
+                early = await operator.launched("early")
+                await operator.until(early, status="completed")
+                soon = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M}"
+                scheduled = await operator.launched("early", schedule={"send_at": soon})
+                running = await operator.launched("running", rate_limit_per_second=40)
+                await arrivals(sink, 20 + MESSAGES // 8)
+                await backups.back_up(lost, file, quiet)
+                known_at_backup = at(sink, "running").total()
+                await arrivals(sink, 20 + known_at_backup + MESSAGES // 8)
+                await asyncio.to_thread(first.cut_power)
             secret_key = (lost / "secret_key").read_text()
         sent_before = at(sink, "running")
         assert known_at_backup < sent_before.total() < MESSAGES
@@ -139,8 +145,7 @@ async def test_after_a_restore_nothing_is_lost_or_sent_twice_by_itself_and_the_r
         assert file.stat().st_mode & 0o777 == (restored_dir / "secret_key").stat().st_mode & 0o777 == 0o600
         assert (restored_dir / "secret_key").read_text() == secret_key
 
-        second = await up_with(restored_dir, sink)
-        try:
+        async with up_with(restored_dir, sink) as second:
             operator = Operator(second)
             # Nothing leaves by itself; what is due was made uncertain, all of it, and says why.
             found = await operator.until(running, status="completed")
@@ -172,8 +177,6 @@ async def test_after_a_restore_nothing_is_lost_or_sent_twice_by_itself_and_the_r
             link = re.search(rb"https?://[^/\s]+(/u/[\w.=-]+)", sink.contents[0].replace(b"=\r\n", b""))
             assert link
             assert (await operator.http.get(link[1].decode())).status_code == 200
-        finally:
-            await asyncio.to_thread(second.__exit__)
 
 
 async def test_only_what_may_have_been_sent_since_is_held() -> None:
