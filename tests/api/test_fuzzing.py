@@ -29,6 +29,7 @@ class Stack:
 
     url: str
     key: str
+    key_id: str
     ids: dict[str, list[str]]
 
 
@@ -95,7 +96,8 @@ async def stack() -> AsyncIterator[Stack]:
                 url, key = up.state["api_url"], up.key
                 bearer = {"Authorization": f"Bearer {key}"}
                 async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=60) as api:
-                    yield Stack(url, key, await some_of_everything(api, sink))
+                    (own,) = (await api.get("/api/keys")).json()["items"]
+                    yield Stack(url, key, own["id"], await some_of_everything(api, sink))
             finally:
                 await asyncio.to_thread(up.__exit__)
 
@@ -109,12 +111,19 @@ async def test_whatever_is_asked_the_answer_is_as_documented(app: FastAPI, stack
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", tmp_path / "fuzzing.toml"),
         *("run", f"{stack.url}/openapi.json", "--checks", "all", "--warnings", "off"),
         cwd=CONFIG.parent.parent.parent,
-        env=clean_environment() | {"CARILLON_API_KEY": stack.key, "CARILLON_FUZZING_ANSWERS": str(answers)},
+        env=clean_environment()
+        | {
+            "CARILLON_API_KEY": stack.key,
+            "CARILLON_FUZZING_OWN_KEY": stack.key_id,
+            "CARILLON_FUZZING_ANSWERS": str(answers),
+        },
         stdout=PIPE,
         stderr=STDOUT,
     )
     told, _ = await run.communicate()
     assert run.returncode == 0, told.decode()
+    async with httpx.AsyncClient(base_url=stack.url, headers={"Authorization": f"Bearer {stack.key}"}) as api:
+        assert (await api.get("/readyz")).status_code == (await api.get("/api/account")).status_code == 200
 
     statuses: dict[str, dict[str, int]] = json.loads(answers.read_text())
     for path, method, operation in operations(app):
