@@ -99,6 +99,7 @@ class Campaign:
 
     async def moves(self) -> float:
         """Seconds until one more message arrives, from now."""
+        assert len(self.received) < len(self.people), "everything had arrived before the damage was done"
         now = time()
         await self.arrivals(len(self.received) + 1)
         return self.received[-1].at - now

@@ -34,17 +34,17 @@ class Scale:
 
     messages: int
     rate: int | None  # messages per second that the relay bears at the most, so that damage falls into the middle
-    rate_for_many_blows: int | None
+    rate_for_long_damage: int | None
     outage_seconds: float
     measure_seconds: int  # for a rate
     lease_seconds: int
 
 
 SMALL = Scale(
-    messages=8_000, rate=1_000, rate_for_many_blows=400, outage_seconds=12, measure_seconds=6, lease_seconds=10
+    messages=8_000, rate=1_000, rate_for_long_damage=400, outage_seconds=12, measure_seconds=6, lease_seconds=10
 )
 FULL = Scale(
-    messages=100_000, rate=None, rate_for_many_blows=None, outage_seconds=60, measure_seconds=60, lease_seconds=60
+    messages=100_000, rate=None, rate_for_long_damage=None, outage_seconds=60, measure_seconds=60, lease_seconds=60
 )
 
 

@@ -11,7 +11,7 @@ from tests.chaos.ground import WORKERS, Ground
 
 @case("F1", "a worker is killed (-9) eight times")
 async def killed_workers(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate_for_many_blows)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f1")
     slowest = 0.0
     for moment in ground.moments(8, len(campaign.people)):
@@ -60,9 +60,9 @@ async def rolling_restart(ground: Ground) -> Verdict:
 
 @case("F4", "the Temporal server does not answer for a while")
 async def frozen_temporal(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f4")
-    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
     await ground.freeze("Temporal", ground.scale.outage_seconds)
     recovered = await campaign.moves()
@@ -72,9 +72,9 @@ async def frozen_temporal(ground: Ground) -> Verdict:
 
 @case("F4", "the Temporal server is killed (-9) and started again")
 async def killed_temporal(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f4b")
-    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
     await ground.kill("Temporal")
     recovered = await campaign.moves()
@@ -84,9 +84,9 @@ async def killed_temporal(ground: Ground) -> Verdict:
 
 @case("F5", "PostgreSQL is killed (-9) and started again")
 async def killed_postgres(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f5")
-    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
     await ground.kill("PostgreSQL")
     recovered = await campaign.moves()
@@ -96,9 +96,9 @@ async def killed_postgres(ground: Ground) -> Verdict:
 
 @case("F5", "PostgreSQL does not answer for a while")
 async def frozen_postgres(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f5b")
-    (moment,) = ground.moments(1, len(campaign.people) // 2)
+    (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
     await ground.freeze("PostgreSQL", ground.scale.outage_seconds / 2)
     recovered = await campaign.moves()

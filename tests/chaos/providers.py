@@ -145,7 +145,7 @@ async def hanging_server(ground: Ground) -> Verdict:
 
 @case("P6", "the server hangs altogether for a while")
 async def dead_server(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "p6b")
     (moment,) = ground.moments(1, len(campaign.people) // 2)
     await campaign.arrivals(moment)
