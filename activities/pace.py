@@ -7,7 +7,7 @@ from time import monotonic
 
 # A message may leave so long after its slot, in seconds: with what leasing makes up for, less than a tenth of a second,
 # and so no second has a tenth too many.
-LATEST = 0.06
+LATEST = 0.04
 
 
 class Pace:

@@ -19,7 +19,7 @@ from marketing.campaigns import CampaignPlan
 _AHEAD = timedelta(milliseconds=250)
 _SET_SECONDS = 0.5  # one set of a rate-limited campaign takes at most this long
 # What recording and leasing take between two sets is made up for, up to this.
-_CATCH_UP = timedelta(milliseconds=30)
+_CATCH_UP = timedelta(milliseconds=20)
 
 
 @dataclass(frozen=True)
