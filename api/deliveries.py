@@ -74,7 +74,7 @@ class Resolution(BaseModel):
                 "action": "resend",
                 "campaign_id": "01976e1c-2c4a-7d43-9d5e-0a4c1d2b3e4f",
                 "reason": "connection_lost",
-            }
+            },
         },
     )
 
