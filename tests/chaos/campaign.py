@@ -205,7 +205,7 @@ class Verdict:
             f"lost {self.lost}",
             f"twice {self.twice}",
             f"uncertain {self.uncertain}",
-            *([f"recovered in {self.recovered:.1f} s"] if self.recovered is not None else []),
+            f"recovered in {self.recovered:.1f} s" if self.recovered is not None else "recovered at once",
             *([self.measured] if self.measured else []),
         ]
         return ", ".join(figures) + "".join(f"; {each.upper()}" for each in self.broken)

@@ -18,13 +18,13 @@ SEED = 1
 
 @pytest.fixture(scope="module")
 async def verdicts(request: pytest.FixtureRequest) -> AsyncIterator[Verdicts]:
-    """Two stacks, which must survive everything, one case after the other."""
+    """Three stacks, which must survive everything, one case after the other."""
     chosen: list[Case] = [
         cast(Case, item.callspec.params["case"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
     ]
-    async with struck(chosen, SMALL, SEED, lanes=2) as verdicts:
+    async with struck(chosen, SMALL, SEED, lanes=3) as verdicts:
         yield verdicts
 
 
