@@ -174,7 +174,7 @@ class _Delivery:
     async def lane(self) -> None:
         """Set after set, until nothing is due, or we are asked to stop."""
         taken: _Taken | None = None
-        while self.goes_on():
+        while taken or self.goes_on():  # what was taken is sent, whatever happened while it was
             taken = taken or await self.take()
             if taken.lease.wait is not None:
                 metrics.rate_limit_wait.labels(self.channel.name).inc(min(taken.lease.wait, 1.0))

@@ -1,7 +1,8 @@
 """A real database whose answers sometimes get lost."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -37,3 +38,22 @@ class UnreliableDatabase(Database):
         if fate < self.loss:
             self.lost += 1
             raise Lost("committed all the same")
+
+
+class WatchedDatabase(Database):
+    """Lets something happen after so many transactions."""
+
+    def __init__(self, url: str, after: int, happen: Callable[[], None]) -> None:
+        super().__init__(url, pool_size=4)
+        self.left = after
+        self.happen = happen
+
+    @asynccontextmanager
+    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+        async with super().transaction(account_id) as tx:
+            yield tx
+            self.left -= 1
+            if not self.left:
+                self.happen()
+                await asyncio.sleep(0)  # until those have heard of it who wait for it
+                await asyncio.sleep(0)

@@ -17,7 +17,7 @@ from tests.audience import EMAIL, people
 from tests.broadcast import broadcast
 from tests.conftest import TestAccount
 from tests.delivering import LINKS, NOW, Provider, deliver, execute, freeze, run
-from tests.unreliable import Lost, UnreliableDatabase
+from tests.unreliable import Lost, UnreliableDatabase, WatchedDatabase
 
 
 async def test_a_lost_workers_messages_are_uncertain_once_its_lease_has_ended(account: TestAccount) -> None:
@@ -195,3 +195,20 @@ async def test_lost_answers_of_the_database_lose_no_message_and_send_none_twice(
     assert len({message.to for message in outbox.messages}) == len(outbox.messages) == 120
     assert await sent.ledger() == {"sent": 120}
     assert (await sent.stats()).sent == 120
+
+
+async def test_a_worker_that_is_stopped_leaves_nothing_in_hand_whenever_it_is_told(
+    account: TestAccount, database_url: str
+) -> None:
+    await people(account, 60)
+    sent = await broadcast(account)
+    await freeze(sent)
+    input = DeliverInput(account_id=account.id, campaign_id=sent.id, shard=0, now=NOW)
+    for transactions in range(1, 9):
+        environment = ActivityEnvironment()
+        database = WatchedDatabase(database_url, transactions, environment.worker_shutdown)
+        activity = Deliveries(database, {"email": Outbox()}, LINKS, set_size=2)
+        await environment.run(activity.deliver, input)
+        await database.close()
+        assert "sending" not in await sent.ledger(), f"told after {transactions} transactions"
+    assert 0 < (await sent.ledger())["sent"] < 60
