@@ -407,7 +407,7 @@ async def _serve(complete: Settings, host: str, port: int) -> None:
 
     url = await reach_postgres(complete)
     interceptors = tracing.configure(complete.otel_exporter_otlp_endpoint, service=complete.otel_service_name)
-    client = await reach_temporal(complete, interceptors=interceptors, runtime=sdk.watched_runtime(measured=True))
+    client = await reach_temporal(complete, interceptors=interceptors, runtime=sdk.measured_runtime())
     config = uvicorn.Config(
         create_app(
             Database(url, pool_size=complete.database_pool_size),

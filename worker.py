@@ -21,7 +21,7 @@ from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
 from settings import Settings
 from telemetry import tracing
-from telemetry.sdk import watched_runtime
+from telemetry.sdk import measured_runtime
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.imports import ContactImportWorkflow
@@ -91,7 +91,7 @@ async def run_worker(settings: Settings) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    runtime = watched_runtime(measured=bool(settings.worker_metrics_port))
+    runtime = measured_runtime() if settings.worker_metrics_port else None
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, addr=settings.worker_metrics_host)
     api_key = settings.temporal_api_key

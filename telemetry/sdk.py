@@ -1,6 +1,5 @@
-"""What Temporal's SDK measures and says by itself, such as how long tasks wait for a worker: beside our own."""
+"""What Temporal's SDK measures by itself, such as how long tasks wait for a worker: beside our own."""
 
-import logging
 import socket
 from collections.abc import Iterator
 from urllib.request import urlopen
@@ -9,23 +8,19 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from telemetry import metrics
 
-# The core writes to stderr by itself, in a form of its own, unless it is given a logger.
-LOGGING = LoggingConfig("WARN", LogForwardingConfig(logging.getLogger("temporalio.core")))
 WAITS = ("activity_schedule_to_start_latency", "workflow_task_schedule_to_start_latency")  # otherwise from 0.1 s on
 
 
-def watched_runtime(*, measured: bool) -> Runtime:
-    """A runtime for the process's client of Temporal that logs as we do. Call it once.
+def measured_runtime() -> Runtime:
+    """A runtime for the process's client of Temporal, whose metrics appear among ours. Call it once.
 
-    Args:
-        measured: let its metrics appear among ours.
+    What the core has to say it writes to stderr by itself. Its forwarding to Python's loggers calls into an interpreter
+    that is ending: of workers that were stopped together with Temporal, one in two hung until it was killed.
     """
-    if not measured:
-        return Runtime(telemetry=TelemetryConfig(logging=LOGGING))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     prometheus = PrometheusConfig(
@@ -35,7 +30,7 @@ def watched_runtime(*, measured: bool) -> Runtime:
         durations_as_seconds=True,
         histogram_bucket_overrides=dict.fromkeys(WAITS, metrics.SLOW),
     )
-    runtime = Runtime(telemetry=TelemetryConfig(logging=LOGGING, metrics=prometheus))
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=prometheus))
     REGISTRY.register(_Page(f"http://{address}/metrics"))
     return runtime
 
