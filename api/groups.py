@@ -52,7 +52,7 @@ class GroupCommit(Generic[Item, Answer]):
 
         Raises:
             Full: nothing was stored.
-            TimeoutError: it took too long; it may be stored yet.
+            TimeoutError: it took too long or was broken off; it may be stored yet.
             Exception: whatever `store` raised for the group.
         """
         if self._count >= self._most_waiting:
@@ -78,22 +78,30 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _work_off(self, account_id: UUID) -> None:
         waiting = self._waiting[account_id]
-        while waiting:
-            async with self._slots:
-                group = [waiting.popleft() for _ in range(min(len(waiting), self._largest))]
-                self._count -= len(group)
-                await self._answer(account_id, group)
-        del self._waiting[account_id]
+        group: list[tuple[Item, asyncio.Future[Answer]]] = []
+        try:
+            while waiting:
+                async with self._slots:
+                    group = [waiting.popleft() for _ in range(min(len(waiting), self._largest))]
+                    self._count -= len(group)
+                    await self._answer(account_id, group)
+        finally:  # even if we are cancelled: all are told, and the next item starts afresh
+            del self._waiting[account_id]
+            self._count -= len(waiting)
+            for _, waiter in (*group, *waiting):
+                if not waiter.done():
+                    waiter.set_exception(TimeoutError("Storing was broken off."))
 
     async def _answer(self, account_id: UUID, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._store(account_id, [item for item, _ in group])
+            answered = list(zip(group, answers, strict=True))
         except Exception as error:
             for _, waiter in group:
                 if not waiter.done():
                     waiter.set_exception(error)
             return
-        for (_, waiter), answer in zip(group, answers, strict=True):
+        for (_, waiter), answer in answered:
             if not waiter.done():  # whoever asked may be gone
                 waiter.set_result(answer)
 

@@ -103,3 +103,34 @@ async def test_closing_stores_what_is_waiting() -> None:
     await groups.close()
     assert record.groups == [(ONE, [1])]
     assert await task == 10
+
+
+async def test_a_wrong_number_of_answers_is_told_to_all_and_the_next_item_is_stored() -> None:
+    async def store(account_id: UUID, items: Sequence[int]) -> list[int]:
+        return [item * 10 for item in items if item != 13]
+
+    groups = GroupCommit(store, largest=2)
+    async with asyncio.timeout(5):  # not the patience of a minute
+        results = await asyncio.gather(*(groups.add(ONE, n) for n in (12, 13, 14)), return_exceptions=True)
+        assert [type(result) for result in results[:2]] == [ValueError, ValueError]
+        assert results[2] == 140
+        assert await groups.add(ONE, 15) == 150
+
+
+async def test_storing_that_is_cancelled_leaves_nobody_waiting_and_begins_anew() -> None:
+    record = Record()
+    groups = GroupCommit(record.store, largest=1, most_waiting=2)
+    before = asyncio.all_tasks()
+    in_hand = asyncio.create_task(groups.add(ONE, 1))
+    await asyncio.sleep(0)
+    (storing,) = asyncio.all_tasks() - before - {in_hand}
+    await asyncio.sleep(0)
+    behind = [asyncio.create_task(groups.add(ONE, n)) for n in (2, 3)]
+    await asyncio.sleep(0)
+    storing.cancel()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(in_hand, *behind, return_exceptions=True)
+        assert [type(result) for result in results] == [TimeoutError] * 3
+        record.open.set()
+        assert [await groups.add(ONE, n) for n in (4, 5)] == [40, 50]  # nobody counts as waiting
+    assert record.groups == [(ONE, [4]), (ONE, [5])]
