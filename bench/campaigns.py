@@ -26,8 +26,8 @@ class Run:
     messages: int
     seconds: float  # from the launch to the last row recorded
     cpu: dict[str, float]  # seconds per program, until the campaign is completed
-    memory_before: int  # bytes that the largest worker held before the launch
-    memory: int  # and at most since
+    memory_before: dict[int, int]  # bytes that each worker held before the launch, by its process id
+    memory: dict[int, int]  # and at most since
     log_bytes: int  # that PostgreSQL wrote to its log (WAL)
     disk_bytes: int  # by which the database grew
     answers: list[float]  # how long the API took for each look at the campaign's figures, seconds
@@ -49,6 +49,13 @@ class Run:
     def milliseconds(self) -> float:
         """Per message, by the clock on the wall."""
         return 1000 * self.seconds / self.messages
+
+    @property
+    def grown(self) -> tuple[int, int]:
+        """What the worker that grew most held before, and its growth: the largest worker need not be the one."""
+        growth = {pid: most - self.memory_before[pid] for pid, most in self.memory.items()}
+        pid = max(growth, key=growth.__getitem__)
+        return self.memory_before[pid], growth[pid]
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ async def send(stack: Running, group: str, messages: int, show: Callable[[int], 
         await campaign.post("launch")
         async for stats, took in campaign.looks():
             answers.append(took)
-            most = max(most, stack.worker_memory())
+            most = {pid: max(most[pid], held) for pid, held in stack.worker_memory().items()}
             show(stats["planned"] - stats["pending"])
             if stats["planned"] and not stats["pending"]:
                 recorded = recorded or monotonic()

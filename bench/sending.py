@@ -60,7 +60,8 @@ def cost(many: Run, few: Run, *, most_times: Sequence[Aim] = (), most_memory: Se
     yield Row("PostgreSQL's log (WAL) per message" + among, *log, "KB")
     disk = many.disk_bytes / many.messages / 1e3, beside, few.disk_bytes / few.messages / 1e3
     yield Row("database growth per message" + among, *disk, "KB")
-    memory = (many.memory - many.memory_before) / 1e6, "what it held before", many.memory_before / 1e6
+    before, growth = many.grown
+    memory = growth / 1e6, "what it held before", before / 1e6
     yield Row("growth of a worker's memory" + among, *memory, "MB", most_memory)
 
 

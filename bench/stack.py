@@ -41,10 +41,10 @@ class Running:
         """What each program and its children have used so far."""
         return {name: sum(map(_used, _family(pid))) for name, pid in self.programs.items()}
 
-    def worker_memory(self) -> int:
-        """Bytes that the largest worker holds."""
+    def worker_memory(self) -> dict[int, int]:
+        """Bytes that each worker holds, by its process id."""
         workers = [pid for name, pid in self.programs.items() if name.startswith("worker")]
-        return max(psutil.Process(pid).memory_info().rss for pid in workers)
+        return {pid: psutil.Process(pid).memory_info().rss for pid in workers}
 
     async def log_position(self) -> int:
         """How many bytes PostgreSQL has written to its log (WAL) so far."""

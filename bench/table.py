@@ -40,13 +40,9 @@ class Row:
     def ratio(self) -> float:
         return self.figure / self.reference
 
-    @property
-    def reached(self) -> bool | None:
-        """None if nothing was aimed at."""
-        return all(aim.reached(self) for aim in self.aims) if self.aims else None
-
     def facts(self) -> dict[str, Any]:
-        return asdict(self) | {"ratio": self.ratio, "aims": [str(aim) for aim in self.aims], "reached": self.reached}
+        aims = [{"aim": str(aim), "reached": aim.reached(self)} for aim in self.aims]
+        return asdict(self) | {"ratio": self.ratio, "aims": aims}
 
 
 def table(title: str, rows: Sequence[Row], caption: str) -> Table:
@@ -58,9 +54,8 @@ def table(title: str, rows: Sequence[Row], caption: str) -> Table:
     made.add_column("unit")
     made.add_column("aim")
     for row in rows:
-        mark = {None: "", True: "  [green]✓[/]", False: "  [red]missed[/]"}[row.reached]
-        aim = ", ".join(map(str, row.aims)) + mark
-        made.add_row(row.what, _told(row.figure), row.beside, _told(row.reference), _told(row.ratio), row.unit, aim)
+        aims = ", ".join(f"{aim} {'[green]✓[/]' if aim.reached(row) else '[red]missed[/]'}" for aim in row.aims)
+        made.add_row(row.what, _told(row.figure), row.beside, _told(row.reference), _told(row.ratio), row.unit, aims)
     return made
 
 
@@ -70,7 +65,7 @@ def on_the_page(results: Mapping[str, Any]) -> str:
     when = "{at:.10}, commit `{commit}`, Python {versions[python]}, load before {load_before[0]}".format_map(results)
     lines = ["| measured | figure | beside | reference | ratio | unit | aim |", "|---|--:|---|--:|--:|---|---|"]
     for row in results["rows"]:
-        mark = {None: "", True: ": reached", False: ": **missed**"}[row["reached"]]
+        aims = ", ".join(f"{aim['aim']}: {'reached' if aim['reached'] else '**missed**'}" for aim in row["aims"])
         cells = (
             row["what"],
             _told(row["figure"]),
@@ -79,7 +74,7 @@ def on_the_page(results: Mapping[str, Any]) -> str:
             _told(row["ratio"]),
             row["unit"],
         )
-        lines.append(f"| {' | '.join(cells)} | {', '.join(row['aims'])}{mark} |")
+        lines.append(f"| {' | '.join(cells)} | {aims} |")
     return f"{machine}; {when}:\n\n" + "\n".join(lines) + "\n"
 
 
