@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -56,6 +57,32 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     folders = "|".join(re.escape(name) for name in TOP if "." not in name and name != "Makefile")
     named = [ROOT / path for path in re.findall(rf"`((?:{folders})/[\w./-]*)`", text)]
     assert [path for path in (*linked, *named) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text())
+    leading = [(page.parent / path if path else page, anchor) for path, anchor in links]
+    lost = [(to.name, anchor) for to, anchor in leading if not to.exists() or (anchor and anchor not in anchors(to))]
+    assert lost == []
+
+
+def test_anchors_are_those_of_github(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "# What's `new`, and *why*?\n```sh\n# no heading\n```\n## [A link](b.md): 60 %\n### Again\n## Again\n"
+    )
+    assert anchors(tmp_path / "page.md") == {"whats-new-and-why", "a-link-60-", "again", "again-1"}
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links to them, as GitHub does it."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = set[str]()
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE):
+        told = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", told).replace(" ", "-")
+        found.add(next(each for n in count() if (each := f"{name}-{n}" if n else name) not in found))
+    return found
 
 
 async def test_its_campaign_goes_out_as_written(api: httpx.AsyncClient, temporal: Client, worker: None) -> None:
