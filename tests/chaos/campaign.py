@@ -1,7 +1,7 @@
 """A campaign, followed over HTTP and at the mail server, and the verdict on it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, replace
 from time import time
 from typing import Any
@@ -133,19 +133,27 @@ class Campaign:
                 yield each
 
     async def judged(
-        self, *, uncertain: int = 0, twice: int = 0, recovered: float | None = None, **claims: bool
+        self,
+        *,
+        uncertain: int = 0,
+        twice: int = 0,
+        failed: Collection[str] = (),
+        skipped: Collection[str] = (),
+        recovered: float | None = None,
+        **claims: bool,
     ) -> "Verdict":
         """Hold what we say of every person against what the mail server took for them.
 
         Args:
             uncertain, twice: so many are allowed.
+            failed, skipped: to whom this may happen. Whoever else gets no message is lost, whatever we say of it.
             recovered: seconds.
             claims: what else must hold in this case.
         """
         stats = await self.ask("GET", "/stats")
         arrived = Counter(each.recipient for each in self.received)
-        doubtful, failed, skipped = [await self.told(state) for state in ("uncertain", "failed", "skipped")]
-        explained = doubtful.keys() | failed.keys() | skipped.keys()
+        doubtful, refused, left_out = [await self.told(state) for state in ("uncertain", "failed", "skipped")]
+        explained = doubtful.keys() | (refused.keys() & set(failed)) | (left_out.keys() & set(skipped))
         settled = ("sent", "skipped", "failed", "uncertain")
         return Verdict(
             messages=len(self.people),
@@ -161,9 +169,9 @@ class Campaign:
                 and not stats["pending"],
                 "the figures are the witness's": stats["sent"] == len(arrived.keys() - doubtful.keys())
                 and stats["uncertain"] == len(doubtful)
-                and stats["failed"] == len(failed)
-                and stats["skipped"] == len(skipped),
-                "who is told to have none has none": not arrived.keys() & (failed.keys() | skipped.keys()),
+                and stats["failed"] == len(refused)
+                and stats["skipped"] == len(left_out),
+                "who is told to have none has none": not arrived.keys() & (refused.keys() | left_out.keys()),
                 "every doubt has a reason": all(each["reason"] for each in doubtful.values()),
                 **{claim.replace("_", " "): holds for claim, holds in claims.items()},
             },
@@ -205,7 +213,7 @@ class Verdict:
             f"lost {self.lost}",
             f"twice {self.twice}",
             f"uncertain {self.uncertain}",
-            f"recovered in {self.recovered:.1f} s" if self.recovered is not None else "recovered at once",
+            f"recovered in {self.recovered:.1f} s" if self.recovered is not None else "nothing to recover from",
             *([self.measured] if self.measured else []),
         ]
         return ", ".join(figures) + "".join(f"; {each.upper()}" for each in self.broken)

@@ -33,6 +33,7 @@ class Scale:
     """How much of everything."""
 
     messages: int
+    messages_in_passing: int  # where the damage needs no time
     rate: int | None  # messages per second that the relay bears at the most, so that damage falls into the middle
     rate_for_long_damage: int | None
     outage_seconds: float
@@ -41,10 +42,22 @@ class Scale:
 
 
 SMALL = Scale(
-    messages=8_000, rate=1_000, rate_for_long_damage=400, outage_seconds=12, measure_seconds=6, lease_seconds=10
+    messages=8_000,
+    messages_in_passing=2_000,
+    rate=1_000,
+    rate_for_long_damage=250,
+    outage_seconds=20,  # longer than a turn of `deliver`: Temporal is missed
+    measure_seconds=5,
+    lease_seconds=10,
 )
 FULL = Scale(
-    messages=100_000, rate=None, rate_for_long_damage=None, outage_seconds=60, measure_seconds=60, lease_seconds=60
+    messages=100_000,
+    messages_in_passing=100_000,
+    rate=None,
+    rate_for_long_damage=None,
+    outage_seconds=60,
+    measure_seconds=60,
+    lease_seconds=60,
 )
 
 
@@ -54,14 +67,14 @@ class Witness(Sink):
     def __init__(self) -> None:
         super().__init__(keep=1)
         self.by_group: defaultdict[str, list[Received]] = defaultdict(list)
-        self.letters: dict[str, bytes] = {}  # the first to each person
-        self.keep_letters = False
+        self.letters: dict[str, bytes] = {}  # the last to each of those
+        self.letters_to: set[str] = set()
 
     def take(self, recipient: str, content: bytes) -> None:
         super().take(recipient, content)
         self.by_group[recipient.partition("-")[0]].append(self.received[-1])
-        if self.keep_letters:
-            self.letters.setdefault(recipient, content)
+        if recipient in self.letters_to:
+            self.letters[recipient] = content
 
 
 class Ground:
@@ -101,20 +114,25 @@ class Ground:
 
         return max(WORKERS, key=connections)
 
-    async def kill(self, program: str) -> None:
-        """kill -9, and wait until `carillon up` has brought it back."""
+    async def kill(self, program: str) -> float:
+        """kill -9, and wait until `carillon up` has brought it back; how many seconds that took."""
         os.kill(self.pid(program), signal.SIGKILL)
+        began = monotonic()
         await self.hear(f"{program} is up again")
+        return monotonic() - began
 
     async def hear(self, words: str) -> None:
         """Wait until `carillon up` says so."""
         await asyncio.to_thread(self.up.hear, words)
 
-    async def freeze(self, program: str, seconds: float) -> None:
-        """Let a program stand still for so long."""
+    async def freeze(self, program: str, seconds: float) -> bool:
+        """Let a program stand still for so long. True if nothing arrived in the last second: it was missed."""
         self.hit(program, signal.SIGSTOP)
         try:
-            await self.lasts(seconds)
+            await self.lasts(seconds - 1)
+            before = self.sink.count
+            await self.lasts(1)
+            return self.sink.count == before
         finally:
             self.hit(program, signal.SIGCONT)
 

@@ -56,9 +56,12 @@ async def paused_and_cancelled(ground: Ground) -> Verdict:
     await ground.lasts(3)
     too_late += [each for each in campaign.received if each.at > cancelled + 2]
     in_flight += [each for each in campaign.received if each.at > cancelled]
+    skipped = await campaign.told("skipped")
     return await campaign.judged(
+        skipped=campaign.people,
         recovered=recovered,
         ended=ended,
+        skipped_is_what_was_cancelled={each["reason"] for each in skipped.values()} == {"cancelled"},
         nothing_leaves_2_s_after_the_answer=not too_late,
         only_what_was_in_flight_leaves_after_it=len(in_flight) <= 2 * UNDER_WAY,
     )
@@ -66,12 +69,12 @@ async def paused_and_cancelled(ground: Ground) -> Verdict:
 
 @case("D1", "people unsubscribe while a campaign runs")
 async def unsubscribing(ground: Ground) -> Verdict:
-    people = await everybody(ground, "d1", ground.scale.messages // 4)
-    _, letters = await _written_to(ground, "d1", people)
-    campaign = await launched(ground, "d1", people, rate_limit_per_second=len(people) // 10)
+    people = await everybody(ground, "d1", ground.scale.messages_in_passing)
+    leaving = ground.chance.sample(people, len(people) // 20)
+    _, letters = await _written_to(ground, "d1", people, leaving)
+    campaign = await launched(ground, "d1", people, rate_limit_per_second=min(len(people) // 10, 1_000))
     (moment,) = ground.moments(1, len(people) // 2)
     await campaign.arrivals(moment)
-    leaving = ground.chance.sample(people, len(people) // 20)
     acknowledged: dict[str, float] = {}
 
     async def leave(person: str, http: httpx.AsyncClient) -> None:
@@ -85,6 +88,7 @@ async def unsubscribing(ground: Ground) -> Verdict:
     late = [each.at - acknowledged[each.recipient] for each in campaign.received if each.recipient in acknowledged]
     skipped = await campaign.told("skipped")
     return await campaign.judged(
+        skipped=acknowledged,
         completed=completed,
         some_were_in_time=len(skipped) > 0,
         nobody_else_is_skipped=skipped.keys() <= acknowledged.keys(),
@@ -97,7 +101,7 @@ async def unsubscribing(ground: Ground) -> Verdict:
 async def killed_while_tracking(ground: Ground) -> Verdict:
     """What was acknowledged is on record; and whoever was told to be unsubscribed gets no more mail."""
     people = await everybody(ground, "d5", READERS)
-    first, letters = await _written_to(ground, "d5", people)
+    first, letters = await _written_to(ground, "d5", people, people)
     opened, clicked, left = set[str](), set[str](), set[str]()
 
     async def read(person: str, http: httpx.AsyncClient) -> None:
@@ -133,6 +137,7 @@ async def killed_while_tracking(ground: Ground) -> Verdict:
     await campaign.over()
     again = {each.recipient for each in campaign.received}
     return await campaign.judged(
+        skipped=people,  # all of them pressed the button, whether they got an answer or not
         many_were_heard=len(clicked) > READERS // 4,
         acknowledged_opens_are_on_record=all(told[person]["delivery_id"] in on_record["opened"] for person in opened),
         acknowledged_clicks_are_on_record=all(
@@ -186,13 +191,15 @@ class Letter:
     unsubscribe: str
 
 
-async def _written_to(ground: Ground, group: str, people: list[str]) -> tuple[Campaign, dict[str, Letter]]:
-    """Send everybody a first message, and read it."""
-    ground.sink.keep_letters = True
+async def _written_to(
+    ground: Ground, group: str, people: list[str], readers: list[str]
+) -> tuple[Campaign, dict[str, Letter]]:
+    """Send everybody a first message; those of the readers."""
+    ground.sink.letters_to.update(readers)
     campaign = await launched(ground, group, people)
     await campaign.over()
-    ground.sink.keep_letters = False
-    return campaign, {person: _read(ground.sink.letters.pop(person)) for person in people}
+    ground.sink.letters_to.clear()
+    return campaign, {person: _read(ground.sink.letters.pop(person)) for person in readers}
 
 
 def _read(content: bytes) -> Letter:

@@ -1,6 +1,5 @@
 """Programs that are killed, frozen, stopped and started while a campaign runs."""
 
-import asyncio
 import signal
 from time import monotonic
 
@@ -16,9 +15,7 @@ async def killed_workers(ground: Ground) -> Verdict:
     slowest = 0.0
     for moment in ground.moments(8, len(campaign.people)):
         await campaign.arrivals(moment)
-        back = asyncio.create_task(ground.kill(ground.chance.choice(WORKERS)))
-        slowest = max(slowest, await campaign.moves())
-        await back
+        slowest = max(slowest, await ground.kill(ground.chance.choice(WORKERS)))
     completed = await campaign.over() == "completed"
     return await campaign.judged(uncertain=8 * UNDER_WAY, recovered=slowest, completed=completed)
 
@@ -32,28 +29,36 @@ async def frozen_worker(ground: Ground) -> Verdict:
     await campaign.arrivals(moment)
     frozen = ground.busiest_worker()
     ground.hit(frozen, signal.SIGSTOP)
-    recovered = await campaign.moves()
+    began = monotonic()
     completed = await campaign.over() == "completed"
+    recovered = monotonic() - began  # what it had in hand is settled
+    before = len(campaign.received)
     ground.hit(frozen, signal.SIGCONT)
     # It has its share in another campaign, and so has had all the time that it needed for a mistake.
     another = await launched(ground, "f2b", 500)
     await another.over()
-    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
+    return await campaign.judged(
+        uncertain=UNDER_WAY,
+        recovered=recovered,
+        completed=completed,
+        it_held_something=bool(await campaign.told("uncertain")),
+        who_wakes_up_sends_nothing=len(campaign.received) == before,
+    )
 
 
-@case("F3", "the workers are stopped (TERM) one after the other")
+@case("F3", "the workers are stopped (TERM) one after the other, four times")
 async def rolling_restart(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate)
+    ground.slow_down(ground.scale.rate_for_long_damage)
     campaign = await launched(ground, "f3")
     slowest = longest_drain = 0.0
-    for worker, moment in zip(WORKERS, ground.moments(2, len(campaign.people)), strict=True):
+    for worker, moment in zip(WORKERS * 4, ground.moments(8, len(campaign.people)), strict=True):
         await campaign.arrivals(moment)
         began = monotonic()
         ground.hit(worker, signal.SIGTERM)
-        slowest = max(slowest, await campaign.moves())
         await ground.hear(f"{worker} ended (0)")
         longest_drain = max(longest_drain, monotonic() - began)
         await ground.hear(f"{worker} is up again")
+        slowest = max(slowest, monotonic() - began)
     completed = await campaign.over() == "completed"
     return await campaign.judged(recovered=slowest, completed=completed, drained_in_30_s=longest_drain < 30)
 
@@ -64,10 +69,12 @@ async def frozen_temporal(ground: Ground) -> Verdict:
     campaign = await launched(ground, "f4")
     (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
-    await ground.freeze("Temporal", ground.scale.outage_seconds)
+    missed = await ground.freeze("Temporal", ground.scale.outage_seconds)
     recovered = await campaign.moves()
     completed = await campaign.over() == "completed"
-    return await campaign.judged(recovered=recovered, completed=completed, resumed_in_30_s=recovered < 30)
+    return await campaign.judged(
+        recovered=recovered, completed=completed, it_was_missed=missed, resumed_in_30_s=recovered < 30
+    )
 
 
 @case("F4", "the Temporal server is killed (-9) and started again")
@@ -76,8 +83,7 @@ async def killed_temporal(ground: Ground) -> Verdict:
     campaign = await launched(ground, "f4b")
     (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
-    await ground.kill("Temporal")
-    recovered = await campaign.moves()
+    recovered = await ground.kill("Temporal") + await campaign.moves()
     completed = await campaign.over() == "completed"
     return await campaign.judged(recovered=recovered, completed=completed, resumed_in_30_s=recovered < 30)
 
@@ -88,8 +94,7 @@ async def killed_postgres(ground: Ground) -> Verdict:
     campaign = await launched(ground, "f5")
     (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
-    await ground.kill("PostgreSQL")
-    recovered = await campaign.moves()
+    recovered = await ground.kill("PostgreSQL") + await campaign.moves()
     completed = await campaign.over() == "completed"
     return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
 
@@ -100,7 +105,7 @@ async def frozen_postgres(ground: Ground) -> Verdict:
     campaign = await launched(ground, "f5b")
     (moment,) = ground.moments(1, len(campaign.people) // 4)
     await campaign.arrivals(moment)
-    await ground.freeze("PostgreSQL", ground.scale.outage_seconds / 2)
+    missed = await ground.freeze("PostgreSQL", ground.scale.outage_seconds / 2)
     recovered = await campaign.moves()
     completed = await campaign.over() == "completed"
-    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
+    return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed, it_was_missed=missed)

@@ -1,6 +1,7 @@
 """Mail servers that cut, refuse, put off and hang."""
 
 from collections import Counter
+from time import time
 
 from channels.sink import Misdeed, Moment
 from tests.chaos.campaign import UNDER_WAY, Campaign, Verdict, drafted, launched
@@ -28,7 +29,7 @@ async def cut_and_sent_again(ground: Ground) -> Verdict:
 
 async def _cut_after_the_final_dot(ground: Ground, group: str, on_uncertain: str) -> tuple[Campaign, set[str]]:
     """The first time that these are written to, the server takes the message and doesn't say so."""
-    campaign = await drafted(ground, group, ground.scale.messages // 4, on_uncertain=on_uncertain)
+    campaign = await drafted(ground, group, ground.scale.messages_in_passing, on_uncertain=on_uncertain)
     cut = set(ground.chance.sample(campaign.people, len(campaign.people) // 100))
     yet_to_cut = set(cut)
 
@@ -45,8 +46,9 @@ async def _cut_after_the_final_dot(ground: Ground, group: str, on_uncertain: str
 
 @case("P2", "the server closes (421) every 2,500 messages")
 async def closing_server(ground: Ground) -> Verdict:
-    every = 2_500 * ground.scale.messages // FULL.messages
-    campaign = await drafted(ground, "p2", ground.scale.messages // 4)
+    every = 2_500 * ground.scale.messages_in_passing // FULL.messages_in_passing
+    undisturbed = await _seconds(await drafted(ground, "p2a", ground.scale.messages_in_passing))
+    campaign = await drafted(ground, "p2", ground.scale.messages_in_passing)
     closed = ground.sink.count
 
     def policy(moment: Moment) -> str | None:
@@ -57,14 +59,23 @@ async def closing_server(ground: Ground) -> Verdict:
         return None
 
     ground.sink.policy = policy
-    await campaign.launch()
+    disturbed = await _seconds(campaign)
     completed = await campaign.over() == "completed"
-    return await campaign.judged(completed=completed, none_failed=not await campaign.told("failed"))
+    verdict = await campaign.judged(completed=completed)
+    return verdict.and_also(f"{disturbed:.1f} s, undisturbed {undisturbed:.1f} s")
+
+
+async def _seconds(campaign: Campaign) -> float:
+    """From the launch to the last arrival."""
+    began = time()
+    await campaign.launch()
+    await campaign.arrivals(len(campaign.people))
+    return campaign.received[-1].at - began
 
 
 @case("P3", "30 % are greylisted, a few of them for ever")
 async def greylisting(ground: Ground) -> Verdict:
-    campaign = await drafted(ground, "p3", ground.scale.messages // 4)
+    campaign = await drafted(ground, "p3", ground.scale.messages_in_passing)
     later = ground.chance.sample(campaign.people, len(campaign.people) * 3 // 10)
     never = set(later[:5])
     yet_to_refuse = set(later)
@@ -82,6 +93,7 @@ async def greylisting(ground: Ground) -> Verdict:
     completed = await campaign.over() == "completed"
     failed = await campaign.told("failed")
     return await campaign.judged(
+        failed=never,
         completed=completed,
         those_put_off_for_ever_are_given_up=failed.keys() == never,
         and_it_says_why={each["reason"] for each in failed.values()} == {"expired"},
@@ -90,7 +102,7 @@ async def greylisting(ground: Ground) -> Verdict:
 
 @case("P4", "5 % of the addresses are unknown (550)")
 async def unknown_users(ground: Ground) -> Verdict:
-    campaign = await drafted(ground, "p4", ground.scale.messages // 4)
+    campaign = await drafted(ground, "p4", ground.scale.messages_in_passing)
     unknown = set(ground.chance.sample(campaign.people, len(campaign.people) // 20))
     asked: Counter[str] = Counter()
 
@@ -105,6 +117,7 @@ async def unknown_users(ground: Ground) -> Verdict:
     completed = await campaign.over() == "completed"
     failed = (await campaign.told("failed")).keys()
     verdict = await campaign.judged(
+        failed=unknown,
         completed=completed,
         those_and_no_others_failed=failed == unknown,
         tried_once_each=asked == Counter(unknown),
@@ -120,7 +133,7 @@ async def unknown_users(ground: Ground) -> Verdict:
 
 @case("P6", "the server hangs now and then, at any step")
 async def hanging_server(ground: Ground) -> Verdict:
-    campaign = await drafted(ground, "p6", ground.scale.messages // 4)
+    campaign = await drafted(ground, "p6", ground.scale.messages_in_passing)
     hung = set(ground.chance.sample(campaign.people, min(len(campaign.people) // 100, 8)))
     step_of = {person: ground.chance.choice(("RCPT", "DATA", "CONTENT")) for person in sorted(hung)}
     yet_to_hang = set(hung)
