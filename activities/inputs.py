@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from marketing.discretion import Discreet
+
 
 class Totals(BaseModel):
     """A reading of a campaign's counters; `planned` less the rest is what is still to come."""
@@ -105,7 +107,7 @@ class ImportRef(BaseModel):
 
 
 class UnattendedCampaign(CampaignRef):
-    name: str
+    name: Discreet  # the sweep's history keeps it too
     starts_at: datetime | None
     state: str = "running"
     reason: str = ""

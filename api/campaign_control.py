@@ -99,7 +99,7 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=search_attributes(input, state),
-            static_summary=campaign.name,
+            static_summary=input.name,
             rpc_timeout=STARTING,
             priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),
         )

@@ -200,7 +200,7 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
             task_queue=ORCHESTRATION,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             search_attributes=search_attributes(input, campaign.state),
-            static_summary=campaign.name,
+            static_summary=input.name,
             start_signal=CampaignWorkflow.look_again.__name__,
             rpc_timeout=STARTING,
             priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from activities.inputs import CampaignRef, ShardDue, Totals, WaveOfShards
+from marketing.discretion import Discreet
 
 
 class CampaignProgressState(BaseModel):
@@ -22,7 +23,7 @@ class CampaignProgressState(BaseModel):
 class CampaignInput(BaseModel):
     account_id: UUID
     campaign_id: UUID
-    name: str = ""  # for the operators' page
+    name: Discreet = ""  # for the operators' page
     starts_at: datetime | None = None
     window: int = 4  # shards delivered at the same time
     shard_size: int = 2000

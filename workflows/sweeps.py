@@ -49,7 +49,7 @@ class SweepWorkflow:
                     id=campaign_workflow_id(campaign.campaign_id),
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                     search_attributes=search_attributes(input, campaign.state),
-                    static_summary=campaign.name,
+                    static_summary=input.name,
                 )
             except WorkflowAlreadyStartedError:
                 continue  # the launch got there in the meantime

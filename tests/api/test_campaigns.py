@@ -91,6 +91,19 @@ async def test_recipients_have_pages_reasons_and_filters(
     assert broken.status_code == 422
 
 
+async def test_an_address_in_the_name_of_a_campaign_is_not_handed_to_temporal(
+    api: httpx.AsyncClient, temporal: Client, worker: None, account: TestAccount
+) -> None:
+    await people(account, 1)
+    campaign = await created(api, name="For jo@example.org")
+    assert (await api.post(f"/api/campaigns/{campaign}/launch")).json()["name"] == "For jo@example.org"
+    await finished(temporal, campaign)
+    run = temporal.get_workflow_handle(f"campaign-{campaign}")
+    assert await (await run.describe()).static_summary() == "For [address]"
+    history = str((await run.fetch_history()).events)
+    assert "For [address]" in history and "jo@" not in history
+
+
 async def test_a_hundred_launches_at_once_start_one_run(
     api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:

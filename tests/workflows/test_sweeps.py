@@ -107,6 +107,24 @@ async def test_a_campaign_whose_workflow_was_ended_goes_on_where_it_stood(
     assert len(arrived(sink, account)) == len(set(arrived(sink, account))) == 60
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_address_in_a_campaigns_name_comes_into_no_history(
+    temporal: Client, account: TestAccount, begun: bool
+) -> None:
+    sent = await broadcast(account, campaign_name="For jo@example.org")
+    if begun:
+        async with account.transaction() as tx:
+            await campaigns.hold(tx, account.id, sent.id, "Restored.")
+    sweeping = f"sweep-{uuid4()}"
+    await temporal.execute_workflow(SweepWorkflow.run, id=sweeping, task_queue=ORCHESTRATION)
+    run = temporal.get_workflow_handle(campaign_workflow_id(sent.id))
+    assert await (await run.describe()).static_summary() == "For [address]"
+    for handle in (run, temporal.get_workflow_handle(sweeping)):
+        history = str((await handle.fetch_history()).events)
+        assert "For [address]" in history and "jo@" not in history
+    await run.terminate()
+
+
 @pytest.mark.parametrize("decision", ["resume", "cancel"])
 async def test_a_campaign_that_may_have_begun_before_a_restore_waits_for_a_decision(
     temporal: Client, account: TestAccount, sink: Sink, api: httpx.AsyncClient, decision: str
