@@ -39,6 +39,7 @@ class Waiting:
                 return
             metrics.backlog.clear()
             metrics.oldest_due.clear()
+            metrics.imports_waiting.clear()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS), self._database.transaction(None) as tx:
                     found = await backlog.read(tx)

@@ -80,12 +80,12 @@ def _tell(scope: Scope, method: str, status: int, seconds: float, span: Span) ->
 
 
 def route_of(scope: Scope) -> str:
-    """The path with the names of its parameters instead of what they hold, such as a token."""
+    """The template that the path was matched with: nothing of what a request says, such as a token, is in it."""
+    if "route" in scope:
+        template: str = scope["route"].path_format
+        return template
     if "endpoint" not in scope:
         return "(none)"
-    route: str = scope["path"]
-    for name, value in scope.get("path_params", {}).items():
-        # A parameter may hold nothing, at the end of the path: everything lies before that.
-        before, _, after = route.rpartition(str(value)) if value != "" else (route, "", "")
-        route = f"{before}{{{name}}}{after}"
-    return route
+    # Starlette's own routes and files don't say which they are: all begin with one word of ours.
+    first = scope["path"].split("/")[1]
+    return "/".join(["", first, *(f"{{{name}}}" for name in scope["path_params"])])

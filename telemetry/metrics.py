@@ -3,13 +3,33 @@
 Labels have few values: states, reasons, channels, routes. Never an address, an id or a name.
 """
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.metrics_core import Metric
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one untyped
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SLOW = (*FAST, 30.0, 60.0)
 SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+
+class Known(Gauge):
+    """A gauge without labels that is absent until it is set, and again once it is cleared."""
+
+    known = False
+
+    def set(self, value: float) -> None:
+        super().set(value)
+        self.known = True
+
+    def clear(self) -> None:
+        self.known = False
+
+    def collect(self) -> Iterable[Metric]:
+        return super().collect() if self.known else []
+
 
 # -- messages --------------------------------------------------------------------------------------------------------
 
@@ -38,7 +58,7 @@ backlog = Gauge(
     "carillon_backlog_messages", "Messages not finished, by the state of their campaign.", ("channel", "state")
 )
 oldest_due = Gauge("carillon_oldest_due_seconds", "How long the message that waits longest has been due.", ("channel",))
-imports_waiting = Gauge("carillon_imports_waiting", "Complete files that no workflow has looked at yet.")
+imports_waiting = Known("carillon_imports_waiting", "Complete files that no workflow has looked at yet.")
 
 # -- the API ---------------------------------------------------------------------------------------------------------
 

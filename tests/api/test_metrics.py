@@ -10,6 +10,7 @@ from temporalio.client import Client
 
 from api.app import create_app
 from database.engine import Database
+from telemetry import metrics
 from tests.conftest import PUBLIC_URL, SECRET_KEY, client_for
 
 TOKEN = "a-token-for-the-scraper"
@@ -78,6 +79,7 @@ async def test_with_a_token_it_alone_decides_wherever_the_question_comes_from(
 
 
 async def test_metrics_are_told_while_the_database_is_away(temporal: Client) -> None:
+    metrics.imports_waiting.set(7)
     database = Database("postgresql://nobody@127.0.0.1:1/nothing", pool_size=1)
     app = create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
     async with asked_from(app, "127.0.0.1") as scraper:
@@ -85,4 +87,5 @@ async def test_metrics_are_told_while_the_database_is_away(temporal: Client) -> 
     await database.close()
     assert answer.status_code == 200
     assert "carillon_http_requests_total" in answer.text
+    assert "carillon_imports_waiting" not in answer.text
     assert "carillon_backlog_messages{" not in answer.text  # nothing is better than what was true once

@@ -66,6 +66,24 @@ async def test_requests_are_counted_by_route_and_never_by_what_stands_in_the_pat
     assert token not in str(labels)
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/api/campaigns/a/stats", "/api/campaigns/{campaign_id}/stats"),
+        ("/api/campaigns/campaigns/stats", "/api/campaigns/{campaign_id}/stats"),
+        ("/u/a/u/u", "/u/{token}"),
+        ("/p/", "/p/{token}"),
+        ("/openapi.json", "/openapi.json"),
+        ("/static-offline-docs/jo@example.org", "/static-offline-docs"),
+    ],
+)
+async def test_a_route_is_its_template_whatever_the_path_holds(app: FastAPI, path: str, route: str) -> None:
+    async with client_for(app, None) as nobody:
+        with capture_logs() as lines:
+            await nobody.get(path)
+    assert [line["route"] for line in lines if line["event"] == "request"] == [route]
+
+
 async def test_one_account_is_not_named_in_the_line_of_the_next_request(app: FastAPI, api: httpx.AsyncClient) -> None:
     await api.get("/api/account")
     async with client_for(app, None) as nobody:

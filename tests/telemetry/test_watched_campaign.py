@@ -249,4 +249,5 @@ async def test_the_apis_page_tells_of_requests_backlog_and_its_questions_to_temp
     assert watched.sample("api", "carillon_http_requests_total", route=route, status="202", method="POST") == 1
     assert watched.sample("api", "carillon_http_request_seconds_count", route=route) == 1
     assert "carillon_imports_waiting " in watched.pages["api"]
+    assert "carillon_imports_waiting" not in watched.pages["worker"]  # which knows nothing of them
     assert watched.sample("api", "temporal_request_total") > 0
