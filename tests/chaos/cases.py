@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.chaos.campaign import Verdict
-from tests.chaos.ground import PATIENCE_SECONDS, Ground
+from tests.chaos.ground import Ground
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Case:
     async def struck(self, ground: Ground, seed: int) -> Verdict:
         """Do the damage, and judge. The same seed gives the same damage."""
         ground.start_over(chance_of(seed, self))
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(ground.scale.patience_seconds):
             return await self.strike(ground)
 
 

@@ -22,7 +22,6 @@ from tests.up import Up, folder
 CONNECTIONS = 20
 UNDER_WAY = 4 * 50
 WORKERS = ("worker 1", "worker 2")
-PATIENCE_SECONDS = 240
 OVER = ("completed", "cancelled", "failed")
 
 Answer = dict[str, Any]
@@ -39,6 +38,7 @@ class Scale:
     outage_seconds: float
     measure_seconds: int  # for a rate
     lease_seconds: int
+    patience_seconds: int  # with one case
 
 
 SMALL = Scale(
@@ -49,6 +49,7 @@ SMALL = Scale(
     outage_seconds=20,  # longer than a turn of `deliver`: Temporal is missed
     measure_seconds=5,
     lease_seconds=10,
+    patience_seconds=240,
 )
 FULL = Scale(
     messages=100_000,
@@ -58,6 +59,7 @@ FULL = Scale(
     outage_seconds=60,
     measure_seconds=60,
     lease_seconds=60,
+    patience_seconds=900,
 )
 
 
@@ -158,7 +160,7 @@ class Ground:
 
     async def looks(self, path: str) -> AsyncIterator[Answer]:
         """The same question again and again, also while nobody is there to answer it."""
-        give_up = monotonic() + PATIENCE_SECONDS
+        give_up = monotonic() + self.scale.patience_seconds
         while True:
             try:
                 answer = await self.http.get(path)
