@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 from alembic.util import CommandError
+from pydantic import AwareDatetime, BaseModel
 
 from database import data_dir, reconciliation
 from database.embedded import CannotStart, make_data_dir, postgres_binaries, postgres_identity
@@ -33,6 +34,13 @@ _PIECE = 1 << 18
 
 # How many bytes are done, and of how many if that is known.
 Tell = Callable[[int, int | None], None]
+
+
+class About(BaseModel, strict=True):
+    """What a backup tells of itself: everything in it is from `moment`, or later."""
+
+    format: int
+    moment: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,9 @@ async def back_up(folder: Path, file: Path, tell: Tell) -> None:
         with os.fdopen(writing, "wb") as target:
             async with _record_in(folder) as url:
                 # The moment before pg_dump looks: what was sent from here on, the backup may not know.
-                about = {"format": FORMAT, "moment": datetime.now(UTC).isoformat()}
+                about = About(format=FORMAT, moment=datetime.now(UTC))
                 with zipfile.ZipFile(target, "w") as archive:
-                    archive.writestr(ABOUT, json.dumps(about))
+                    archive.writestr(ABOUT, about.model_dump_json())
                     if secret_key := data_dir.read(folder / SECRET_KEY):
                         archive.writestr(SECRET_KEY, secret_key)
                     with archive.open(RECORD, "w", force_zip64=True) as record:
@@ -121,14 +129,13 @@ async def restore(file: Path, folder: Path, tell: Tell) -> Restored:
         raise CannotStart(f"{unfinished} is left of a restore that broke off: remove it")
     try:
         with zipfile.ZipFile(file) as archive:
-            about = json.loads(archive.read(ABOUT))
-            if about["format"] != FORMAT:
+            about = About.model_validate_json(archive.read(ABOUT))
+            if about.format != FORMAT:
                 raise CannotStart(f"{file} was made by another version of Carillon: restore it with that one")
             secret_key = archive.read(SECRET_KEY).decode() if SECRET_KEY in archive.namelist() else None
-            moment = datetime.fromisoformat(about["moment"])
             make_data_dir(unfinished)
             try:
-                held = await _fill(unfinished, archive, moment, tell)
+                held = await _fill(unfinished, archive, about.moment, tell)
                 if secret_key:
                     data_dir.write(unfinished / SECRET_KEY, secret_key)
                 unfinished.rename(folder)
@@ -138,7 +145,7 @@ async def restore(file: Path, folder: Path, tell: Tell) -> Restored:
         raise CannotStart(f"{file} is no backup of Carillon, or it is damaged") from None
     except OSError as error:
         raise CannotStart(f"{error.filename or file} can't be used: {error.strerror}") from None
-    return Restored(moment, held, secret_key is not None)
+    return Restored(about.moment, held, secret_key is not None)
 
 
 async def _fill(folder: Path, archive: zipfile.ZipFile, moment: datetime, tell: Tell) -> list[Held]:

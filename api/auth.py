@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Annotated
 from uuid import UUID
@@ -13,8 +13,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from api.errors import Forbidden, TooMany, Unauthorized
-from database import keys
+from api.errors import Conflict, Forbidden, TooMany, Unauthorized
+from database import idempotency, keys
 from database.engine import Connection, Database
 from marketing.accounts import Role
 
@@ -24,18 +24,26 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: 
 
 @dataclass(frozen=True)
 class Caller:
-    """The account that asks, and its way to the database."""
+    """The account that asks, and its way to the database; `claim`, if what it asks for is to be done once."""
 
     account_id: UUID
     key_id: UUID
     role: Role
     database: Database
+    claim: idempotency.Claim | None = None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """One transaction on the rows of the caller's account."""
+    async def transaction(self, *, effective: bool = True) -> AsyncIterator[Connection]:
+        """One transaction on the rows of the caller's account.
+
+        Committed together with the mark that the `Idempotency-Key` is used up; `effective=False` for what only
+        prepares, and does no harm if it is done again from the start.
+        """
         async with self.database.transaction(self.account_id) as tx:
             yield tx
+            # At the end: until here, whoever asks with the same key is answered at once.
+            if self.claim and not await idempotency.mark(tx, self.claim, effective=effective):
+                raise Conflict("Another request with this Idempotency-Key has taken over; this one had no effect.")
 
 
 @dataclass
@@ -100,7 +108,9 @@ def _at_least(role: Role) -> Callable[..., object]:
         caller = await identify(request, credentials.credentials if credentials else None)
         if _RANK[caller.role] < _RANK[role]:
             raise Forbidden(f"This needs a key with the role {role}; yours is {caller.role}.")
-        return caller
+        if role == "viewer":  # what viewers may ask for has no effect
+            return caller
+        return replace(caller, claim=getattr(request.state, "claim", None))
 
     return check
 

@@ -2,9 +2,10 @@
 
 The first request with a key is carried out and its answer kept for a day. The same request, with the same API key, gets
 the same answer again (`Idempotency-Replayed: true`); another request with the same key is refused (422), one while the
-first is still at work as well (409). An answer that says `Cache-Control: no-store` has a secret in it and is not kept:
-the request still has one effect, and whoever repeats it is told so (409). Bodies are hashed while they stream by, so
-even an import of gigabytes can carry a key.
+first is still at work as well (409). So is one whose first had an effect and left no answer, because its server crashed
+in between: each transaction of a request marks its key, so that what is committed is known. An answer that says
+`Cache-Control: no-store` has a secret in it and is not kept: the request still has one effect, and whoever repeats it
+is told so (409). Bodies are hashed while they stream by, so even an import of gigabytes can carry a key.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from api.auth import identify
 from api.errors import BadRequest, Conflict, Malformed, Problem
 from database import idempotency
 from database.engine import Database
-from database.idempotency import Key
+from database.idempotency import Claim, Earlier, Key
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -57,23 +58,29 @@ class Idempotency:
         own_key = Key(caller.account_id, caller.key_id, key)
         asked = f"POST {quote(request.url.path)}?{request.url.query}"
         body = _Body(receive)
-        earlier = await idempotency.claim(caller.database, own_key, asked)
-        if earlier is not None:
+        claim = await idempotency.claim(caller.database, own_key, asked)
+        if isinstance(claim, Earlier):
             await body.drain()
-            await self._replay(earlier, asked, body.digest(), send)
+            await self._replay(claim, asked, body.digest(), send)
             return
+        request.state.claim = claim  # for the transactions of the caller
         answer = _Answer()
         try:
             await self.app(request.scope, body.receive, answer.take)
             await body.drain()
         finally:
-            await self._keep(caller.database, own_key, body, answer)
+            await self._keep(caller.database, claim, body, answer)
         for event in answer.events:
             await send(event)
 
-    async def _replay(self, earlier: idempotency.Earlier, asked: str, digest: bytes, send: Send) -> None:
+    async def _replay(self, earlier: Earlier, asked: str, digest: bytes, send: Send) -> None:
         if earlier.request != asked:
             raise Malformed(f"This Idempotency-Key was used for another request: {earlier.request}. Use a new one.")
+        if earlier.status is None and earlier.effective:
+            raise Conflict(
+                "The first request with this Idempotency-Key was carried out, or still is, and its answer is not "
+                "known. Look at what it did (GET) rather than repeat it."
+            )
         if earlier.status is None:
             raise Conflict("The first request with this Idempotency-Key is still at work. Try again in a moment.")
         if earlier.body_hash != digest:
@@ -88,13 +95,13 @@ class Idempotency:
         await send({"type": "http.response.start", "status": earlier.status, "headers": headers})
         await send({"type": "http.response.body", "body": earlier.body})
 
-    async def _keep(self, database: Database, key: Key, body: "_Body", answer: "_Answer") -> None:
-        """Keep the answer, unless nothing was done: then the key is free again."""
+    async def _keep(self, database: Database, claim: Claim, body: "_Body", answer: "_Answer") -> None:
+        """Keep the answer, if it is one to keep; else the key is free again, unless something was done."""
         if answer.status is None or answer.status >= 500 or len(answer.body) > _LARGEST_ANSWER:
-            await idempotency.forget(database, key)
+            await idempotency.forget(database, claim)
         else:
             kept = None if answer.headers.get("cache-control") == "no-store" else bytes(answer.body)
-            await idempotency.keep(database, key, body.digest(), answer.status, answer.headers, kept)
+            await idempotency.keep(database, claim, body.digest(), answer.status, answer.headers, kept)
 
 
 class _Body:

@@ -101,7 +101,9 @@ idempotency_keys = Table(
     Column("status", SmallInteger),  # of the answer; null while the first request is still at work
     Column("headers", JSONB(none_as_null=True)),
     Column("body", LargeBinary),  # null as well if it holds a secret
-    _created(),
+    _created(),  # while it is at work: when it last showed that it lives
+    Column("token", UUID(as_uuid=True), nullable=False, server_default=text("uuidv7()")),  # of the request that has it
+    Column("effective", Boolean, nullable=False, server_default=text("false")),  # something of it is committed
     PrimaryKeyConstraint("account_id", "api_key_id", "key"),
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -281,6 +282,16 @@ async def test_a_damaged_backup_leaves_nothing_behind(aside: Path) -> None:
         with pytest.raises(CannotStart):
             await backups.restore(file, aside / "fresh", quiet)
         assert sorted(os.listdir(aside)) == ["a.backup", "data", "logs", "up.lock"]
+
+
+@pytest.mark.parametrize("about", ["[]", '{"format": 1}', '{"format": 1, "moment": 5}', "{", "\x00"])
+async def test_a_backup_that_tells_nonsense_of_itself_is_damaged(aside: Path, about: str) -> None:
+    file = aside / "a.backup"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(backups.ABOUT, about)
+    with pytest.raises(CannotStart, match="is no backup of Carillon, or it is damaged"):
+        await backups.restore(file, aside / "fresh", quiet)
+    assert sorted(os.listdir(aside)) == ["a.backup", "logs", "up.lock"]
 
 
 async def test_reconciling_waits_until_nobody_else_is_at_work() -> None:

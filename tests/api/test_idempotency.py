@@ -1,14 +1,23 @@
 """Does a repeated POST have one effect?"""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import func, text, update
+from starlette.requests import ClientDisconnect
+from temporalio.client import Client
 
+from api.app import create_app
+from database.engine import Database
+from database.imports import BLOCK
 from database.schema import idempotency_keys
 from tests.api.test_campaigns import draft
-from tests.conftest import TestAccount, client_for
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 
 
 async def campaigns(api: httpx.AsyncClient) -> int:
@@ -87,6 +96,103 @@ async def test_a_wrong_key_claims_nothing(app: FastAPI, account: TestAccount) ->
         assert (await nobody.post("/api/campaigns", json=draft(), headers=headers)).status_code == 401
     async with client_for(app, account.key) as api:
         assert (await api.post("/api/campaigns", json=draft(), headers=headers)).status_code == 201
+
+
+async def age(account: TestAccount, **changes: Any) -> None:
+    """Let an hour pass for every key of the account."""
+    long_ago = func.now() - text("interval '1 hour'")
+    async with account.transaction() as tx:
+        await tx.execute(update(idempotency_keys).values(created_at=long_ago, **changes))
+
+
+async def imports(api: httpx.AsyncClient) -> int:
+    return len((await api.get("/api/contacts/import")).json()["items"])
+
+
+async def test_a_request_that_another_has_taken_over_has_no_effect(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    headers = {"Idempotency-Key": "one"}
+    others: list[httpx.Response] = []
+
+    async def slowly() -> AsyncIterator[bytes]:
+        await age(account)
+        others.append(await api.post("/api/campaigns", content=body, headers=headers | json))
+        yield body
+
+    body, json = orjson.dumps(draft()), {"Content-Type": "application/json"}
+    first = await api.post("/api/campaigns", content=slowly(), headers=headers | json)
+    assert first.status_code == 409
+    assert "taken over" in first.json()["detail"]
+    assert others[0].status_code == 201
+    assert await campaigns(api) == 1
+    again = await api.post("/api/campaigns", content=body, headers=headers | json)
+    assert again.json() == others[0].json()
+
+
+async def test_a_long_upload_shows_life_and_is_not_doubled(api: httpx.AsyncClient, account: TestAccount) -> None:
+    headers = {"Idempotency-Key": "one", "Content-Type": "text/csv"}
+    row = b"someone@example.com\n"
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"email\n"
+        await age(account)
+        yield row * (2 * BLOCK // len(row))
+        other = await api.post("/api/contacts/import", content=b"email\n" + row, headers=headers)
+        assert other.status_code == 409
+        assert "still at work" in other.json()["detail"]
+
+    assert (await api.post("/api/contacts/import", content=slowly(), headers=headers)).status_code == 202
+    assert await imports(api) == 1
+
+
+async def test_an_upload_that_broke_off_may_be_repeated(api: httpx.AsyncClient) -> None:
+    headers = {"Idempotency-Key": "one", "Content-Type": "text/csv"}
+
+    async def broken_off() -> AsyncIterator[bytes]:
+        yield b"email\n"
+        raise ClientDisconnect
+
+    with pytest.raises(ClientDisconnect):
+        await api.post("/api/contacts/import", content=broken_off(), headers=headers)
+    assert (await api.post("/api/contacts/import", content=b"email\n", headers=headers)).status_code == 202
+    assert await imports(api) == 1
+
+
+async def test_an_effect_whose_answer_was_lost_is_not_repeated(api: httpx.AsyncClient, account: TestAccount) -> None:
+    headers = {"Idempotency-Key": "one"}
+    assert (await api.post("/api/campaigns", json=draft(), headers=headers)).status_code == 201
+    # As it stands if the API dies before the answer is kept.
+    await age(account, status=None, body_hash=None, headers=None, body=None)
+    again = await api.post("/api/campaigns", json=draft(), headers=headers)
+    assert again.status_code == 409
+    assert "Look at what it did" in again.json()["detail"]
+    assert await campaigns(api) == 1
+
+
+async def test_a_request_that_failed_after_its_effect_is_not_repeated(
+    database: Database, account: TestAccount, api: httpx.AsyncClient
+) -> None:
+    class Broken:
+        async def start_workflow(self, *_: object, **__: object) -> None:
+            raise RuntimeError("Nobody expected this.")
+
+    app = create_app(database, cast(Client, Broken()), public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    headers = {"Idempotency-Key": "one", "Content-Type": "text/csv"}
+    async with client_for(app, account.key) as broken:
+        with pytest.raises(RuntimeError):
+            await broken.post("/api/contacts/import", content=b"email\n", headers=headers)
+    await age(account)
+    again = await api.post("/api/contacts/import", content=b"email\n", headers=headers)
+    assert again.status_code == 409
+    assert await imports(api) == 1
+
+
+async def test_a_request_that_never_had_an_effect_frees_its_key(api: httpx.AsyncClient, account: TestAccount) -> None:
+    headers = {"Idempotency-Key": "one"}
+    assert (await api.post("/api/campaigns", json={}, headers=headers)).status_code == 422
+    await age(account, status=None, body_hash=None, headers=None, body=None)
+    assert (await api.post("/api/campaigns", json=draft(), headers=headers)).status_code == 201
 
 
 @pytest.mark.parametrize("key", [b"", b"x" * 256, b"\x00", b"\xe9", b"a\tb"])
