@@ -41,7 +41,6 @@ async def frozen_worker(ground: Ground) -> Verdict:
         uncertain=UNDER_WAY,
         recovered=recovered,
         completed=completed,
-        it_held_something=bool(await campaign.told("uncertain")),
         who_wakes_up_sends_nothing=len(campaign.received) == before,
     )
 
