@@ -43,5 +43,6 @@ async def struck(cases: Sequence[Case], scale: Scale, seed: int, lanes: int) -> 
     try:
         yield verdicts
     finally:
-        work.cancel()
+        if not all(verdict.done() for verdict in verdicts.values()):
+            work.cancel()  # else the stacks are ending by themselves
         await asyncio.wait([work])
