@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from temporalio import activity
 
 from activities.campaigns import email_rules, read_totals
+from activities.heartbeats import beating
 from activities.inputs import Delivered, DeliverInput
 from activities.messages import Composer
 from activities.pace import Pace
@@ -33,7 +34,6 @@ from telemetry.tracing import measured, tell_message, tracer
 
 log = structlog.get_logger()
 
-_HEARTBEAT_SECONDS = 2.0
 _MARGIN_SECONDS = 2.0  # nothing goes on so shortly before the lease ends
 _MOST_PLANS = 100  # kept compiled per process
 
@@ -76,17 +76,17 @@ class Deliveries:
         A worker that is asked to stop finishes its sets and leaves the rest to the next.
         """
         delivery = _Delivery(self, input, await self.mailing(input.account_id, input.campaign_id))
-        beside = [asyncio.create_task(delivery.beat()), asyncio.create_task(delivery.watch_for_shutdown())]
+        watch = asyncio.create_task(delivery.watch_for_shutdown())
         work = asyncio.create_task(delivery.run())
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            delivery.stopping = True
-            await work  # what is in flight is finished and recorded
-            raise
-        finally:
-            for task in beside:
-                task.cancel()
+        async with beating():
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                delivery.stopping = True
+                await work  # what is in flight is finished and recorded
+                raise
+            finally:
+                watch.cancel()
 
     async def mailing(self, account_id: UUID, campaign_id: UUID) -> Mailing:
         """The campaign's plan, which never changes after the launch."""
@@ -144,11 +144,6 @@ class _Delivery:
 
     def turn_is_over(self) -> bool:
         return monotonic() > self.began + self.our.turn_seconds
-
-    async def beat(self) -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def watch_for_shutdown(self) -> None:
         await activity.wait_for_worker_shutdown()

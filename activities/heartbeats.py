@@ -1,4 +1,4 @@
-"""How does Temporal know that a long statement is still at work, and not lost with its worker?"""
+"""How does Temporal know that an activity is still at work, and not lost with its worker?"""
 
 import asyncio
 from collections.abc import AsyncIterator

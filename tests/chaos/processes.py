@@ -3,7 +3,7 @@
 import signal
 from time import monotonic
 
-from tests.chaos.campaign import UNDER_WAY, Verdict, launched
+from tests.chaos.campaign import UNDER_WAY, Campaign, Verdict, launched
 from tests.chaos.cases import case
 from tests.chaos.ground import WORKERS, Ground
 
@@ -64,10 +64,7 @@ async def rolling_restart(ground: Ground) -> Verdict:
 
 @case("F4", "the Temporal server does not answer for a while")
 async def frozen_temporal(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate_for_long_damage)
-    campaign = await launched(ground, "f4")
-    (moment,) = ground.moments(1, len(campaign.people) // 4)
-    await campaign.arrivals(moment)
+    campaign = await under_way(ground, "f4")
     missed = await ground.freeze("Temporal", ground.scale.outage_seconds)
     recovered = await campaign.moves()
     completed = await campaign.over() == "completed"
@@ -78,10 +75,7 @@ async def frozen_temporal(ground: Ground) -> Verdict:
 
 @case("F4", "the Temporal server is killed (-9) and started again")
 async def killed_temporal(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate_for_long_damage)
-    campaign = await launched(ground, "f4b")
-    (moment,) = ground.moments(1, len(campaign.people) // 4)
-    await campaign.arrivals(moment)
+    campaign = await under_way(ground, "f4b")
     recovered = await ground.kill("Temporal") + await campaign.moves()
     completed = await campaign.over() == "completed"
     return await campaign.judged(recovered=recovered, completed=completed, resumed_in_30_s=recovered < 30)
@@ -89,10 +83,7 @@ async def killed_temporal(ground: Ground) -> Verdict:
 
 @case("F5", "PostgreSQL is killed (-9) and started again")
 async def killed_postgres(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate_for_long_damage)
-    campaign = await launched(ground, "f5")
-    (moment,) = ground.moments(1, len(campaign.people) // 4)
-    await campaign.arrivals(moment)
+    campaign = await under_way(ground, "f5")
     recovered = await ground.kill("PostgreSQL") + await campaign.moves()
     completed = await campaign.over() == "completed"
     return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed)
@@ -100,11 +91,17 @@ async def killed_postgres(ground: Ground) -> Verdict:
 
 @case("F5", "PostgreSQL does not answer for a while")
 async def frozen_postgres(ground: Ground) -> Verdict:
-    ground.slow_down(ground.scale.rate_for_long_damage)
-    campaign = await launched(ground, "f5b")
-    (moment,) = ground.moments(1, len(campaign.people) // 4)
-    await campaign.arrivals(moment)
+    campaign = await under_way(ground, "f5b")
     missed = await ground.freeze("PostgreSQL", ground.scale.outage_seconds / 2)
     recovered = await campaign.moves()
     completed = await campaign.over() == "completed"
     return await campaign.judged(uncertain=UNDER_WAY, recovered=recovered, completed=completed, it_was_missed=missed)
+
+
+async def under_way(ground: Ground, group: str) -> Campaign:
+    """A campaign of which so much is left that it outlasts an outage."""
+    ground.slow_down(ground.scale.rate_for_long_damage)
+    campaign = await launched(ground, group)
+    (moment,) = ground.moments(1, len(campaign.people) // 4)
+    await campaign.arrivals(moment)
+    return campaign
