@@ -21,6 +21,7 @@ from workflows.connection import connect
 
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"}
 READERS = 500
+AT_ONCE = 20  # requests of the people who read and leave
 
 
 @case("F9", "a campaign is launched 100 times at once")
@@ -76,9 +77,11 @@ async def unsubscribing(ground: Ground) -> Verdict:
     (moment,) = ground.moments(1, len(people) // 2)
     await campaign.arrivals(moment)
     acknowledged: dict[str, float] = {}
+    leaving_now = asyncio.Semaphore(AT_ONCE)
 
     async def leave(person: str, http: httpx.AsyncClient) -> None:
-        answer = await http.post(letters[person].unsubscribe, data={"List-Unsubscribe": "One-Click"})
+        async with leaving_now:
+            answer = await http.post(letters[person].unsubscribe, data={"List-Unsubscribe": "One-Click"})
         assert answer.status_code == 200
         acknowledged[person] = time()
 
@@ -118,7 +121,7 @@ async def killed_while_tracking(ground: Ground) -> Verdict:
             if answer.status_code in (200, 302):
                 done.add(person)
 
-    reading = asyncio.Semaphore(20)
+    reading = asyncio.Semaphore(AT_ONCE)
 
     async def in_turn(person: str, http: httpx.AsyncClient) -> None:
         async with reading:
