@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -72,6 +73,14 @@ accounts = Table(
     _json("frequency_caps"),  # {"email": {"messages": 3, "hours": 24}}
     Column("quiet_hours", JSONB(none_as_null=True)),  # {"start": "21:00", "end": "08:00"}, in the contact's zone
     _json("topics", "[]"),  # [{"key", "name", "description"}]
+    Column("create_unknown_contacts", Boolean, nullable=False, server_default=text("true")),  # of whom events tell
+    Column(
+        "event_retention_days",
+        Integer,
+        CheckConstraint("event_retention_days BETWEEN 30 AND 3650", name="event_retention_days"),
+        nullable=False,
+        server_default=text("730"),
+    ),
     _created(),
     Column("updated_at", Moment, nullable=False, server_default=NOW),
 )
@@ -378,19 +387,40 @@ campaign_meters = Table(
     postgresql_with={"fillfactor": 50},
 )
 
+# -- what happened ----------------------------------------------------------------------------------------------------
+
+# One partition per month of ids, the moment of receiving: `occurred_at` may lie long before it, and at most ten
+# minutes after it. So what occurred since a moment has ids from `uuidv7_floor(moment - interval '1 hour')` on, and who
+# says so looks into the few partitions that can hold it.
 events = Table(
     "events",
     metadata,
     _id(),
-    _account(),
-    Column("name", Text, nullable=False),  # 'message.opened', 'campaign.paused', …
+    # No foreign key: checked row by row. And each new partition would lock the accounts.
+    Column("account_id", UUID(as_uuid=True), nullable=False),
+    Column("name", Text, nullable=False),  # 'message.opened', 'campaign.paused', 'purchase', …
     Column("contact_id", UUID(as_uuid=True)),
     Column("campaign_id", UUID(as_uuid=True)),
     Column("delivery_id", UUID(as_uuid=True)),
     Column("occurred_at", Moment, nullable=False, server_default=NOW),
     Column("machine", Boolean, nullable=False, server_default=text("false")),
     _json("properties"),
+    Column("value", Numeric),
+    Column("currency", Text),
     Index("events_campaign_idx", "campaign_id", "id", postgresql_where=text("campaign_id IS NOT NULL")),
-    Index("events_contact_idx", "contact_id", "id", postgresql_where=text("contact_id IS NOT NULL")),
+    Index("events_contact_idx", "contact_id", "name", "occurred_at", postgresql_where=text("contact_id IS NOT NULL")),
     Index("events_delivery_idx", "delivery_id", "occurred_at", postgresql_where=text("delivery_id IS NOT NULL")),
+    Index("events_name_idx", "account_id", "name", "occurred_at", postgresql_include=["contact_id"]),
+    postgresql_partition_by="RANGE (id)",
+)
+
+# Which event an idempotency key stands for.
+event_keys = Table(
+    "event_keys",
+    metadata,
+    Column("account_id", UUID(as_uuid=True), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    PrimaryKeyConstraint("account_id", "key"),
+    Index("event_keys_event_idx", "event_id", postgresql_using="brin"),  # ids come in order
 )

@@ -97,6 +97,8 @@ class AccountSettings(BaseModel):
                 "frequency_caps": {"email": {"messages": 3, "hours": 24}},
                 "quiet_hours": {"start": "21:00", "end": "08:00"},
                 "topics": [{"key": "news", "name": "Newsletter", "description": "Once a month"}],
+                "create_unknown_contacts": True,
+                "event_retention_days": 730,
             }
         },
     )
@@ -115,6 +117,10 @@ class AccountSettings(BaseModel):
     frequency_caps: dict[ChannelName, FrequencyCap] = {}
     quiet_hours: QuietHours | None = None
     topics: list[Topic] = Field([], max_length=200)
+    create_unknown_contacts: bool = Field(True, description="Add those of whom events tell and who are not known yet.")
+    event_retention_days: int = Field(
+        730, ge=30, le=3650, description="How long events are kept, from the moment they were received."
+    )
 
 
 class Account(AccountSettings):

@@ -1,5 +1,6 @@
 """Is the database what the code believes it to be?"""
 
+import re
 from pathlib import Path
 
 from alembic import command
@@ -16,9 +17,14 @@ from local_stack import EmbeddedPostgres
 def test_the_migrations_make_the_schema(database_url: str) -> None:
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
-        difference = compare_metadata(MigrationContext.configure(connection), metadata)
+        context = MigrationContext.configure(connection, opts={"include_name": _is_no_partition})
+        difference = compare_metadata(context, metadata)
     engine.dispose()
     assert difference == []
+
+
+def _is_no_partition(name: str | None, kind: str, parents: object) -> bool:
+    return kind != "table" or not re.fullmatch(r"events_(default|\d+_\d\d)", name or "")
 
 
 def test_migrating_again_changes_nothing(database_url: str) -> None:

@@ -125,6 +125,10 @@ ASKED_OF_ALL = {
     "backlog": "TABLE(channel text, state text, messages bigint)",
     "oldest_due": "TABLE(channel text, seconds double precision)",
     "imports_waiting": "bigint",
+    "make_event_partitions": "integer",
+    "drop_event_partitions": "integer",
+    "event_retentions": "TABLE(account_id uuid, days integer)",
+    "forget_event_keys": "integer",
 }
 
 
@@ -139,7 +143,7 @@ async def test_what_looks_over_all_accounts_tells_ids_and_numbers_alone(account:
         found = {row.proname: row for row in rows}
     assert {name: row.result for name, row in found.items()} == ASKED_OF_ALL
     for name, row in found.items():
-        assert row.proconfig == ["search_path=public"], name  # nobody slips a table of theirs under its feet
+        assert "search_path=public" in row.proconfig, name  # nobody slips a table of theirs under its feet
 
 
 async def test_a_key_is_found_by_its_whole_hash_alone_and_while_it_is_valid(
