@@ -23,7 +23,7 @@ def owner(table: Table) -> Any:
 
 def a_row(table: Table, account_id: UUID, ids: dict[str, UUID]) -> dict[str, Any]:
     """Values for every column that needs one; `ids` are of the rows in other tables that they point at."""
-    given: dict[str, Any] = {"account_id": account_id, "role": "viewer", "status": "subscribed"}
+    given: dict[str, Any] = {"account_id": account_id, "role": "viewer", "status": "subscribed", "kind": "static"}
 
     def value(column: Any) -> Any:
         if column.name in given:
@@ -129,6 +129,10 @@ ASKED_OF_ALL = {
     "drop_event_partitions": "integer",
     "event_retentions": "TABLE(account_id uuid, days integer)",
     "forget_event_keys": "integer",
+    "touched_accounts": "TABLE(account_id uuid)",
+    "touches_waiting": "TABLE(touches bigint, seconds double precision)",
+    "kept_segments": "TABLE(account_id uuid, segment_id uuid, depends_on_time boolean, state text, "
+    "retry_at timestamp with time zone)",
 }
 
 

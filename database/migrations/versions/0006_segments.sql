@@ -1,0 +1,257 @@
+-- Segments, who belongs to them, and the queue of what changed for whom.
+
+CREATE TABLE segments (
+    id UUID DEFAULT uuidv7() NOT NULL,
+    account_id UUID NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL CONSTRAINT segments_kind_check CHECK (kind IN ('static', 'dynamic')),
+    description TEXT DEFAULT '' NOT NULL,
+    criteria JSONB,
+    depends_on_time BOOLEAN DEFAULT false NOT NULL,
+    state TEXT DEFAULT 'building' NOT NULL CONSTRAINT segments_state_check CHECK (state IN ('building', 'ready')),
+    problem TEXT DEFAULT '' NOT NULL,
+    failures INTEGER DEFAULT 0 NOT NULL,
+    retry_at TIMESTAMP WITH TIME ZONE,
+    size BIGINT DEFAULT 0 NOT NULL,
+    settled_at TIMESTAMP WITH TIME ZONE,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    deleted_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT segments_pkey PRIMARY KEY (id),
+    CONSTRAINT segments_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE
+)
+ WITH (fillfactor = 50);
+CREATE INDEX segments_account_id_id_idx ON segments (account_id, id);
+
+CREATE TABLE segment_subjects (
+    account_id UUID NOT NULL,
+    subject TEXT NOT NULL,
+    segment_id UUID NOT NULL,
+    CONSTRAINT segment_subjects_pkey PRIMARY KEY (account_id, subject, segment_id),
+    CONSTRAINT segment_subjects_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE,
+    CONSTRAINT segment_subjects_segment_id_fkey FOREIGN KEY(segment_id) REFERENCES segments (id) ON DELETE CASCADE
+);
+CREATE INDEX segment_subjects_segment_id_idx ON segment_subjects (segment_id);
+
+CREATE TABLE segment_members (
+    account_id UUID NOT NULL,
+    segment_id UUID NOT NULL,
+    contact_id UUID NOT NULL,
+    entered_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    CONSTRAINT segment_members_pkey PRIMARY KEY (segment_id, contact_id)
+);
+CREATE INDEX segment_members_contact_id_idx ON segment_members (contact_id);
+
+CREATE TABLE contact_touches (
+    id BIGINT GENERATED ALWAYS AS IDENTITY,
+    account_id UUID NOT NULL,
+    contact_id UUID NOT NULL,
+    subjects TEXT[] NOT NULL,
+    touched_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT contact_touches_pkey PRIMARY KEY (id)
+)
+ WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_insert_threshold = -1,
+       autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX contact_touches_account_id_id_idx ON contact_touches (account_id, id);
+
+CREATE TABLE segment_hours (
+    account_id UUID NOT NULL,
+    segment_id UUID NOT NULL,
+    hour TIMESTAMP WITH TIME ZONE NOT NULL,
+    entered BIGINT DEFAULT 0 NOT NULL,
+    left_out BIGINT DEFAULT 0 NOT NULL,
+    size BIGINT DEFAULT 0 NOT NULL,
+    drift BIGINT DEFAULT 0 NOT NULL,
+    CONSTRAINT segment_hours_pkey PRIMARY KEY (segment_id, hour),
+    CONSTRAINT segment_hours_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE,
+    CONSTRAINT segment_hours_segment_id_fkey FOREIGN KEY(segment_id) REFERENCES segments (id) ON DELETE CASCADE
+)
+ WITH (fillfactor = 50);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['segments', 'segment_subjects', 'segment_members', 'contact_touches', 'segment_hours'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY own_account ON %I TO carillon_app USING (account_id = (SELECT current_account())) '
+                       'WITH CHECK (account_id = (SELECT current_account()))', name);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE, MAINTAIN ON %I TO carillon_app', name);
+    END LOOP;
+END $$;
+
+-- What changes, for whom: put into the queue in the same transaction, whoever writes, and only if a segment looks at it.
+-- Each function asks that first. They run with the rights of whoever writes, so they see the segments of one account
+-- (the owner of the tables sees all, and touches a few too many).
+
+CREATE FUNCTION looked_at(subjects text[]) RETURNS text[] LANGUAGE sql STABLE
+    AS $$ SELECT array(SELECT subject FROM unnest(subjects) AS given (subject)
+                       WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = given.subject)) $$;
+
+CREATE FUNCTION touch_existence() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    looked text[] :=
+        looked_at(CASE TG_OP WHEN 'INSERT' THEN '{contact}'::text[] ELSE '{contact, contact.deleted_at}' END);
+BEGIN
+    IF looked <> '{}' THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects) SELECT account_id, id, looked FROM changed;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- Without nested loops: the plan is made for the first statement of a session and kept, and where that changed one
+-- contact, the next, of 8,000, would compare each with each.
+CREATE FUNCTION touch_fields() RETURNS trigger LANGUAGE plpgsql SET enable_nestloop = off AS $$
+DECLARE
+    looked text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM segment_subjects) OR NOT EXISTS (SELECT FROM changed) THEN
+        RETURN NULL;
+    END IF;
+    looked := looked_at('{contact, contact.deleted_at, contact.email, contact.phone, contact.external_id,
+        contact.first_name, contact.last_name, contact.country, contact.locale, contact.timezone, contact.attributes,
+        contact.tags, contact.created_at, contact.updated_at}');
+    IF looked <> '{}' THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects)
+        SELECT account_id, contact_id, subjects FROM (
+            SELECT new.account_id, new.id AS contact_id, array(
+                SELECT subject FROM (VALUES
+                    ('contact', new.deleted_at IS DISTINCT FROM old.deleted_at),
+                    ('contact.deleted_at', new.deleted_at IS DISTINCT FROM old.deleted_at),
+                    ('contact.email', new.email IS DISTINCT FROM old.email),
+                    ('contact.phone', new.phone IS DISTINCT FROM old.phone),
+                    ('contact.external_id', new.external_id IS DISTINCT FROM old.external_id),
+                    ('contact.first_name', new.first_name IS DISTINCT FROM old.first_name),
+                    ('contact.last_name', new.last_name IS DISTINCT FROM old.last_name),
+                    ('contact.country', new.country IS DISTINCT FROM old.country),
+                    ('contact.locale', new.locale IS DISTINCT FROM old.locale),
+                    ('contact.timezone', new.timezone IS DISTINCT FROM old.timezone),
+                    ('contact.attributes', new.attributes IS DISTINCT FROM old.attributes),
+                    ('contact.tags', new.tags IS DISTINCT FROM old.tags),
+                    ('contact.created_at', new.created_at IS DISTINCT FROM old.created_at),
+                    ('contact.updated_at', new.updated_at IS DISTINCT FROM old.updated_at)
+                ) AS field (subject, differs)
+                WHERE differs AND subject = ANY (looked)
+            ) AS subjects
+            FROM changed AS new JOIN before AS old ON old.id = new.id
+        ) AS touched
+        WHERE subjects <> '{}';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION touch_subscribers() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'subscriptions') THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects)
+        SELECT DISTINCT account_id, contact_id, '{subscriptions}'::text[] FROM changed;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- E-mail addresses and phone numbers cannot be taken for each other.
+CREATE FUNCTION touch_suppressed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'suppressions') THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects)
+        SELECT contacts.account_id, contacts.id, '{suppressions}' FROM contacts JOIN changed
+            ON contacts.account_id = changed.account_id AND contacts.email_key = changed.address
+            WHERE contacts.deleted_at IS NULL
+        UNION
+        SELECT contacts.account_id, contacts.id, '{suppressions}' FROM contacts JOIN changed
+            ON contacts.account_id = changed.account_id AND contacts.phone = changed.address
+            WHERE contacts.deleted_at IS NULL;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION touch_actors() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    looked text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM segment_subjects) THEN
+        RETURN NULL;
+    END IF;
+    looked := looked_at(array(SELECT DISTINCT 'event:' || name FROM changed WHERE contact_id IS NOT NULL));
+    IF looked <> '{}' THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects)
+        SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name) FROM changed
+        WHERE contact_id IS NOT NULL AND 'event:' || name = ANY (looked) GROUP BY account_id, contact_id;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION touch_members() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    looked text[];
+BEGIN
+    looked := looked_at(array(SELECT DISTINCT 'segment:' || segment_id FROM changed));
+    IF looked <> '{}' THEN
+        INSERT INTO contact_touches (account_id, contact_id, subjects)
+        SELECT account_id, contact_id, array_agg('segment:' || segment_id) FROM changed
+        WHERE 'segment:' || segment_id = ANY (looked) GROUP BY account_id, contact_id;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER touch_inserted AFTER INSERT ON contacts
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_existence();
+CREATE TRIGGER touch_updated AFTER UPDATE ON contacts
+    REFERENCING OLD TABLE AS before NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_fields();
+CREATE TRIGGER touch_deleted AFTER DELETE ON contacts
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_existence();
+
+CREATE TRIGGER touch_inserted AFTER INSERT ON subscriptions
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_subscribers();
+CREATE TRIGGER touch_updated AFTER UPDATE ON subscriptions
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_subscribers();
+CREATE TRIGGER touch_deleted AFTER DELETE ON subscriptions
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_subscribers();
+
+CREATE TRIGGER touch_inserted AFTER INSERT ON suppressions
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_suppressed();
+CREATE TRIGGER touch_updated AFTER UPDATE ON suppressions
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_suppressed();
+CREATE TRIGGER touch_deleted AFTER DELETE ON suppressions
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_suppressed();
+
+-- A click may turn out to have been a machine's, and what an account no longer keeps is deleted.
+CREATE TRIGGER touch_inserted AFTER INSERT ON events
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_actors();
+CREATE TRIGGER touch_updated AFTER UPDATE ON events
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_actors();
+CREATE TRIGGER touch_deleted AFTER DELETE ON events
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_actors();
+
+CREATE TRIGGER touch_inserted AFTER INSERT ON segment_members
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_members();
+CREATE TRIGGER touch_deleted AFTER DELETE ON segment_members
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION touch_members();
+
+-- What is asked over all accounts.
+
+-- The accounts of one of so many lanes for which something waits. Hops from account to account: however many rows one
+-- of them has waiting, it costs one look into the index.
+CREATE FUNCTION touched_accounts(lane int, lanes int) RETURNS TABLE (account_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ WITH RECURSIVE waiting AS (
+              (SELECT t.account_id FROM contact_touches t ORDER BY t.account_id LIMIT 1)
+              UNION ALL
+              SELECT next.account_id FROM waiting CROSS JOIN LATERAL (
+                  SELECT t.account_id FROM contact_touches t WHERE t.account_id > waiting.account_id
+                  ORDER BY t.account_id LIMIT 1
+              ) AS next
+          )
+          SELECT waiting.account_id FROM waiting WHERE abs(uuid_hash(waiting.account_id)::bigint) % lanes = lane $$;
+
+CREATE FUNCTION touches_waiting() RETURNS TABLE (touches bigint, seconds float8)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ SELECT (SELECT count(*) FROM contact_touches),
+                 coalesce((SELECT extract(epoch FROM clock_timestamp() - touched_at)::float8 FROM contact_touches
+                           ORDER BY id LIMIT 1), 0) $$;
+
+CREATE FUNCTION kept_segments() RETURNS TABLE (
+        account_id uuid, segment_id uuid, depends_on_time boolean, state text, retry_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ SELECT segments.account_id, id, segments.depends_on_time, segments.state, segments.retry_at FROM segments
+          WHERE kind = 'dynamic' AND deleted_at IS NULL ORDER BY settled_at NULLS FIRST, id $$;
