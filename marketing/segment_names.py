@@ -1,0 +1,100 @@
+"""Which questions do marketers ask so often that they have a name, and what do these ask exactly?"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field as Part
+from pydantic import model_validator
+
+from marketing.segment_nodes import Node
+from marketing.segment_operands import LARGEST_NUMBER
+from marketing.spans import DURATION
+from marketing.text import Printable
+
+EventName = Annotated[Printable, Part(min_length=1, max_length=200)]
+Duration = Annotated[str, Part(pattern=DURATION)]
+_Amount = Annotated[int | float, Part(gt=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
+
+OPENED_OR_CLICKED = ("message.opened", "message.clicked")
+
+
+class SpendingLevel(Node):
+    """How much somebody bought: `high` from the `high` threshold on, `medium` from `medium` on, `low` below that,
+    `none` nothing."""
+
+    named: Literal["spending_level"]
+    level: Literal["none", "low", "medium", "high"] = Part(alias="is")
+    event: EventName = "purchase"
+    within: Duration = "12 months"
+    medium: _Amount = 100
+    high: _Amount = 500
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.medium >= self.high:
+            raise ValueError("`medium` must be less than `high`")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        spent = {"total": f"{self.event}.value", "within": self.within}
+        match self.level:
+            case "none":
+                return {**spent, "at_most": 0}
+            case "low":
+                return {"all": [{**spent, "more_than": 0}, {**spent, "less_than": self.medium}]}
+            case "medium":
+                return {"all": [{**spent, "at_least": self.medium}, {**spent, "less_than": self.high}]}
+            case "high":
+                return {**spent, "at_least": self.high}
+
+
+class Engagement(Node):
+    """Whether somebody opens or clicks what they are sent: `engaged` within the time `recent`, `cooling` not then but
+    within `past`, `dormant` not even then though messages were sent, `unreached` nothing was ever sent or opened."""
+
+    named: Literal["engagement"]
+    level: Literal["engaged", "cooling", "dormant", "unreached"] = Part(alias="is")
+    recent: Duration = "30 days"
+    past: Duration = "90 days"
+
+    def plain(self) -> dict[str, Any]:
+        recently, lately = (
+            {"any": [{"event": name, "within": time} for name in OPENED_OR_CLICKED]}
+            for time in (self.recent, self.past)
+        )
+        sent = {"event": "message.sent"}
+        match self.level:
+            case "engaged":
+                return recently
+            case "cooling":
+                return {"all": [lately, {"not": recently}]}
+            case "dormant":
+                return {"all": [sent, {"not": lately}, {"not": recently}]}
+            case "unreached":
+                return {"not": {"any": [sent, lately, recently]}}
+
+
+class SubscriptionTier(Node):
+    """Which plan somebody has, by the attribute that says so."""
+
+    named: Literal["subscription_tier"]
+    tier: Annotated[Printable, Part(min_length=1, max_length=1000)] = Part(alias="is")
+    attribute: Annotated[str, Part(pattern=r"^[^.\x00-\x1f\x7f]{1,100}$")] = "plan"
+
+    def plain(self) -> dict[str, Any]:
+        return {"field": f"attributes.{self.attribute}", "is": self.tier}
+
+
+class DaysWithoutActivity(Node):
+    """For how many days somebody has done none of these `events`; who came later has not been inactive that long."""
+
+    named: Literal["days_without_activity"]
+    days: int = Part(alias="at_least", ge=1, le=3650)
+    events: tuple[EventName, ...] = Part((*OPENED_OR_CLICKED, "purchase"), min_length=1, max_length=20)
+
+    def plain(self) -> dict[str, Any]:
+        time = f"{self.days} days"
+        done = [{"event": name, "within": time} for name in self.events]
+        return {"all": [{"field": "created_at", "older_than": time}, {"not": {"any": done}}]}
+
+
+Named = Annotated[SpendingLevel | Engagement | SubscriptionTier | DaysWithoutActivity, Part(discriminator="named")]
