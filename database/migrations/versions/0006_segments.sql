@@ -84,14 +84,11 @@ END $$;
 -- Each function asks that first. They run with the rights of whoever writes, so they see the segments of one account
 -- (the owner of the tables sees all, and touches a few too many).
 
-CREATE FUNCTION looked_at(subjects text[]) RETURNS text[] LANGUAGE sql STABLE
-    AS $$ SELECT array(SELECT subject FROM unnest(subjects) AS given (subject)
-                       WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = given.subject)) $$;
-
 CREATE FUNCTION touch_existence() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    looked text[] :=
-        looked_at(CASE TG_OP WHEN 'INSERT' THEN '{contact}'::text[] ELSE '{contact, contact.deleted_at}' END);
+    looked text[] := array(
+        SELECT DISTINCT subject FROM segment_subjects
+        WHERE subject = 'contact' OR (subject = 'contact.deleted_at' AND TG_OP = 'DELETE'));
 BEGIN
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects) SELECT account_id, id, looked FROM changed;
@@ -108,32 +105,34 @@ BEGIN
     IF NOT EXISTS (SELECT FROM segment_subjects) OR NOT EXISTS (SELECT FROM changed) THEN
         RETURN NULL;
     END IF;
-    looked := looked_at('{contact, contact.deleted_at, contact.email, contact.phone, contact.external_id,
-        contact.first_name, contact.last_name, contact.country, contact.locale, contact.timezone, contact.attributes,
-        contact.tags, contact.created_at, contact.updated_at}');
+    looked := array(
+        SELECT subject FROM unnest('{contact, contact.deleted_at, contact.email, contact.phone, contact.external_id,
+            contact.first_name, contact.last_name, contact.country, contact.locale, contact.timezone,
+            contact.attributes, contact.tags, contact.created_at, contact.updated_at}'::text[]) AS field (subject)
+        WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = field.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects)
         SELECT account_id, contact_id, subjects FROM (
-            SELECT new.account_id, new.id AS contact_id, array(
+            SELECT changed.account_id, id AS contact_id, array(
                 SELECT subject FROM (VALUES
-                    ('contact', new.deleted_at IS DISTINCT FROM old.deleted_at),
-                    ('contact.deleted_at', new.deleted_at IS DISTINCT FROM old.deleted_at),
-                    ('contact.email', new.email IS DISTINCT FROM old.email),
-                    ('contact.phone', new.phone IS DISTINCT FROM old.phone),
-                    ('contact.external_id', new.external_id IS DISTINCT FROM old.external_id),
-                    ('contact.first_name', new.first_name IS DISTINCT FROM old.first_name),
-                    ('contact.last_name', new.last_name IS DISTINCT FROM old.last_name),
-                    ('contact.country', new.country IS DISTINCT FROM old.country),
-                    ('contact.locale', new.locale IS DISTINCT FROM old.locale),
-                    ('contact.timezone', new.timezone IS DISTINCT FROM old.timezone),
-                    ('contact.attributes', new.attributes IS DISTINCT FROM old.attributes),
-                    ('contact.tags', new.tags IS DISTINCT FROM old.tags),
-                    ('contact.created_at', new.created_at IS DISTINCT FROM old.created_at),
-                    ('contact.updated_at', new.updated_at IS DISTINCT FROM old.updated_at)
+                    ('contact', changed.deleted_at IS DISTINCT FROM before.deleted_at),
+                    ('contact.deleted_at', changed.deleted_at IS DISTINCT FROM before.deleted_at),
+                    ('contact.email', changed.email IS DISTINCT FROM before.email),
+                    ('contact.phone', changed.phone IS DISTINCT FROM before.phone),
+                    ('contact.external_id', changed.external_id IS DISTINCT FROM before.external_id),
+                    ('contact.first_name', changed.first_name IS DISTINCT FROM before.first_name),
+                    ('contact.last_name', changed.last_name IS DISTINCT FROM before.last_name),
+                    ('contact.country', changed.country IS DISTINCT FROM before.country),
+                    ('contact.locale', changed.locale IS DISTINCT FROM before.locale),
+                    ('contact.timezone', changed.timezone IS DISTINCT FROM before.timezone),
+                    ('contact.attributes', changed.attributes IS DISTINCT FROM before.attributes),
+                    ('contact.tags', changed.tags IS DISTINCT FROM before.tags),
+                    ('contact.created_at', changed.created_at IS DISTINCT FROM before.created_at),
+                    ('contact.updated_at', changed.updated_at IS DISTINCT FROM before.updated_at)
                 ) AS field (subject, differs)
                 WHERE differs AND subject = ANY (looked)
             ) AS subjects
-            FROM changed AS new JOIN before AS old ON old.id = new.id
+            FROM changed JOIN before USING (id)
         ) AS touched
         WHERE subjects <> '{}';
     END IF;
@@ -172,7 +171,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM segment_subjects) THEN
         RETURN NULL;
     END IF;
-    looked := looked_at(array(SELECT DISTINCT 'event:' || name FROM changed WHERE contact_id IS NOT NULL));
+    looked := array(
+        SELECT subject FROM (SELECT DISTINCT 'event:' || name FROM changed) AS happened (subject)
+        WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = happened.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects)
         SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name) FROM changed
@@ -185,7 +186,12 @@ CREATE FUNCTION touch_members() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     looked text[];
 BEGIN
-    looked := looked_at(array(SELECT DISTINCT 'segment:' || segment_id FROM changed));
+    IF NOT EXISTS (SELECT FROM segment_subjects) THEN
+        RETURN NULL;
+    END IF;
+    looked := array(
+        SELECT subject FROM (SELECT DISTINCT 'segment:' || segment_id FROM changed) AS joined (subject)
+        WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = joined.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects)
         SELECT account_id, contact_id, array_agg('segment:' || segment_id) FROM changed
