@@ -27,6 +27,7 @@ from marketing.segment_operands import (
     NUMBER,
     PIECE,
     SCALAR,
+    TIME,
     Operand,
     either,
     matching,
@@ -36,7 +37,7 @@ from marketing.segment_operands import (
     text_like,
     whole,
 )
-from marketing.spans import DAYS, DURATION
+from marketing.spans import DAYS
 from marketing.text import UNPRINTABLE
 
 Operators = Mapping[str, Operand]
@@ -73,13 +74,12 @@ def _equality(one: Operand) -> Operators:
 _PRESENCE = {"exists": FLAG}
 _PIECES = {"contains": PIECE, "starts_with": PIECE, "ends_with": PIECE}
 _AMOUNTS = {"at_least": NUMBER, "at_most": NUMBER, "more_than": NUMBER, "less_than": NUMBER, "between": pair(NUMBER)}
-_DURATION = matching("a time such as 30 days", "times such as 30 days", DURATION)
-_MOMENTS = {"before": MOMENT, "after": MOMENT, "within": _DURATION, "older_than": _DURATION}
+_MOMENTS = {"before": MOMENT, "after": MOMENT, "within": TIME, "older_than": TIME}
 _TIMES = {
     **_MOMENTS,
     "on": DAY,
     "between": pair(MOMENT),
-    "within_next": _DURATION,
+    "within_next": TIME,
     "anniversary_within": matching("a number of days such as 7 days, at most 365", "numbers of days", DAYS),
 }
 

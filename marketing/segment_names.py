@@ -3,15 +3,14 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field as Part
-from pydantic import model_validator
+from pydantic import WithJsonSchema, model_validator
 
-from marketing.segment_nodes import Node
-from marketing.segment_operands import LARGEST_NUMBER
-from marketing.spans import DURATION
+from marketing.segment_nodes import Node, kept_by
+from marketing.segment_operands import LARGEST_NUMBER, TIME
 from marketing.text import Printable
 
 EventName = Annotated[Printable, Part(min_length=1, max_length=200)]
-Duration = Annotated[str, Part(pattern=DURATION)]
+Duration = Annotated[str, kept_by(TIME), WithJsonSchema(TIME.schema)]
 _Amount = Annotated[int | float, Part(gt=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 
 OPENED_OR_CLICKED = ("message.opened", "message.clicked")

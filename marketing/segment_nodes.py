@@ -5,7 +5,9 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     GetJsonSchemaHandler,
     PlainSerializer,
     SerializerFunctionWrapHandler,
@@ -18,7 +20,7 @@ from pydantic import Field as Part
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 from marketing.segment_fields import Operators
-from marketing.segment_operands import Misfit, OperandValue
+from marketing.segment_operands import Misfit, Operand, OperandValue
 
 Place = tuple[str | int, ...]
 
@@ -44,7 +46,19 @@ def optional(description: str | None = None) -> Any:
 class Node(BaseModel):
     """One question, or several put together."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+
+
+def kept_by(operand: Operand) -> BeforeValidator:
+    """Reads a part as this operand does."""
+
+    def read(written: object) -> OperandValue:
+        try:
+            return operand.read(written)
+        except Misfit as wrong:
+            refuse((wrong.place, f"{str(wrong).rstrip('.')}."))
+
+    return BeforeValidator(read)
 
 
 class Asking(Node):
@@ -78,7 +92,7 @@ class Asking(Node):
         try:
             operand = operators[name].read(written[name])
         except Misfit as wrong:
-            refuse(((name, *wrong.place), _sentence(str(wrong))))
+            refuse(((name, *wrong.place), f"{str(wrong).rstrip('.')}."))
         return {**{part: written[part] for part in written if part in parts}, "operator": name, "operand": operand}
 
     @model_serializer(mode="wrap")
@@ -105,5 +119,15 @@ class Asking(Node):
         }
 
 
-def _sentence(told: str) -> str:
-    return f"{told[0]}{told[1:]}." if not told.endswith(".") else told
+def by_key(*keys: str) -> Discriminator:
+    """Tells nodes apart by the first of these keys that they have."""
+
+    def tag(node: object) -> str | None:
+        parts = node if isinstance(node, dict) else type(node).model_fields if isinstance(node, Node) else ()
+        return next((key for key in keys if key in parts or f"{key}_" in parts), None)
+
+    return Discriminator(
+        tag,
+        custom_error_type="criteria",
+        custom_error_message=f"Give an object with one of {', '.join(sorted(keys))}.",
+    )

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from marketing.spans import A_DAY, WHEN, first_moment, first_moment_after, when
+from marketing.spans import A_DAY, DURATION, WHEN, first_moment, first_moment_after, when
 from marketing.text import PRINTABLE, UNPRINTABLE
 
 LONGEST_TEXT = 1_000
@@ -45,7 +45,7 @@ class Operand:
     keep: Callable[[object], OperandValue | None]
 
     def read(self, value: object) -> OperandValue:
-        """The thing in the form that we keep; that form is read again as itself.
+        """The thing in the form that we keep.
 
         Raises:
             Misfit: it is something else.
@@ -135,6 +135,9 @@ def matching(one: str, many: str, pattern: str) -> Operand:
         return value if isinstance(value, str) and re.search(pattern, value) and value[-1] != "\n" else None
 
     return Operand(one, many, {"type": "string", "pattern": pattern}, keep)
+
+
+TIME = matching("a time such as 30 days", "times such as 30 days", DURATION)
 
 
 def one_of(*names: str) -> Operand:

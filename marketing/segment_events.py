@@ -1,0 +1,125 @@
+"""What has a contact done, how often, when, and what does it come to?"""
+
+import re
+from datetime import date, datetime
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, WithJsonSchema, model_validator
+
+from marketing.segment_conditions import Where
+from marketing.segment_fields import AMOUNTS, COUNTS, MOMENTS, Operators
+from marketing.segment_names import Duration, EventName
+from marketing.segment_nodes import Asking, Node, kept_by, optional
+from marketing.segment_operands import MOMENT
+from marketing.spans import Span, ago, first_moment, first_moment_after, span
+from marketing.text import UNPRINTABLE
+
+When = Annotated[date | datetime, kept_by(MOMENT), WithJsonSchema(MOMENT.schema)]
+
+
+class Count(Asking):
+    """How many there are: `{"at_least": 2}`."""
+
+    OPERATORS: ClassVar[Operators] = COUNTS
+
+    @property
+    def range(self) -> tuple[int, int | None]:
+        """The lowest and the highest number that it may be, both inclusive."""
+        match self.operator, self.operand:
+            case "exactly", int(number):
+                return number, number
+            case "at_least", int(number):
+                return number, None
+            case "more_than", int(number):
+                return number + 1, None
+            case "at_most", int(number):
+                return 0, number
+            case "less_than", int(number):
+                return 0, number - 1
+            case "between", (int(low), int(high)):
+                return low, high
+        raise AssertionError(self)
+
+
+class Timing(Asking):
+    """When the first or the last of them was: `{"within": "14 days"}`. There must be one."""
+
+    OPERATORS: ClassVar[Operators] = MOMENTS
+
+    def span(self, now: datetime) -> Span:
+        reached = span(self.operator, self.operand, now)
+        # What happened is not ahead of us but where clocks differ.
+        return Span(reached.start) if self.operator == "within" else reached
+
+
+class Event(Node):
+    """`{"event": "purchase", "count": {"at_least": 2}, "within": "30 days"}`: what a contact did, at least once unless
+    `count` or `never` says otherwise."""
+
+    event: EventName
+    count: Count | None = optional("How many of them.")
+    within: Duration | None = optional("How far back.")
+    after: When | None = optional()
+    before: When | None = optional()
+    where: Where | None = optional("What holds of each event.")
+    first: Timing | None = optional("When the first of them was.")
+    last: Timing | None = optional("When the last of them was.")
+    never: Literal[True] | None = optional("There is none of them.")
+    machines: Literal[True] | None = optional("Count what machines caused too, such as a scanner's clicks.")
+
+    def span(self, now: datetime) -> Span:
+        """When the events happened."""
+        return _window(self, now)
+
+    @model_validator(mode="after")
+    def _never_stands_alone(self) -> Self:
+        if self.never and (self.count or self.first or self.last):
+            raise ValueError("`never` goes with none of count, first and last. Leave it out, or them")
+        return self
+
+
+TOTAL = re.compile(r"(.{1,200}?)\.(value|properties\.([^.\x00-\x1f\x7f]{1,100}(?:\.[^.\x00-\x1f\x7f]{1,100}){0,2}))")
+
+
+def _total(written: str) -> str:
+    if not TOTAL.fullmatch(written) or UNPRINTABLE.search(written):
+        raise ValueError("is no number of an event. Write it such as purchase.value or purchase.properties.items")
+    return written
+
+
+class Total(Asking):
+    """`{"total": "purchase.value", "at_least": 100}`: what a number of such events comes to; 0 if there is none."""
+
+    OPERATORS: ClassVar[Operators] = AMOUNTS
+
+    total: Annotated[str, AfterValidator(_total), WithJsonSchema({"type": "string", "pattern": f"^{TOTAL.pattern}$"})]
+    within: Duration | None = optional("How far back.")
+    after: When | None = optional()
+    before: When | None = optional()
+    where: Where | None = optional("What holds of each event.")
+    machines: Literal[True] | None = optional("Count what machines caused too, such as a scanner's clicks.")
+
+    def span(self, now: datetime) -> Span:
+        """When the events happened."""
+        return _window(self, now)
+
+    @property
+    def event(self) -> str:
+        return self._parts[0]
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names on the way into the properties; none for the value."""
+        return tuple(self._parts[1].split(".")[1:])
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        found = TOTAL.fullmatch(self.total)
+        assert found is not None
+        return found[1], found[2]
+
+
+def _window(asked: Event | Total, now: datetime) -> Span:
+    starts = [ago(now, asked.within)] if asked.within else []
+    starts += [first_moment_after(asked.after)] if asked.after else []
+    return Span(max(starts, default=None), first_moment(asked.before) if asked.before else None)
