@@ -1,17 +1,24 @@
 """Which questions do marketers ask so often that they have a name, and what do these ask exactly?"""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field as Part
 from pydantic import WithJsonSchema, model_validator
 
 from marketing.segment_nodes import Node, kept_by
-from marketing.segment_operands import LARGEST_NUMBER, TIME
+from marketing.segment_operands import NUMBER, TIME, whole
+from marketing.spans import ago
 from marketing.text import Printable
 
 EventName = Annotated[Printable, Part(min_length=1, max_length=200)]
 Duration = Annotated[str, kept_by(TIME), WithJsonSchema(TIME.schema)]
-_Amount = Annotated[int | float, Part(gt=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
+_Amount = Annotated[
+    int | float, kept_by(NUMBER), Part(gt=0), WithJsonSchema({**NUMBER.schema, "minimum": 0, "exclusiveMinimum": 0})
+]
+_DAYS = whole(1, 3650)
+
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # to compare times such as 30 days and 1 month
 
 OPENED_OR_CLICKED = ("message.opened", "message.clicked")
 
@@ -47,13 +54,19 @@ class SpendingLevel(Node):
 
 
 class Engagement(Node):
-    """Whether somebody opens or clicks what they are sent: `engaged` within the time `recent`, `cooling` not then but
-    within `past`, `dormant` not even then though messages were sent, `unreached` nothing was ever sent or opened."""
+    """Whether somebody opens or clicks what they are sent: `engaged` in the time `recent`, `cooling` not then but in the
+    time `past`, `dormant` not even then though something was ever sent, `unreached` nothing was."""
 
     named: Literal["engagement"]
     level: Literal["engaged", "cooling", "dormant", "unreached"] = Part(alias="is")
     recent: Duration = "30 days"
     past: Duration = "90 days"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not ago(_SOME_DAY, self.past) < ago(_SOME_DAY, self.recent):
+            raise ValueError("`recent` must be shorter than `past`")
+        return self
 
     def plain(self) -> dict[str, Any]:
         recently, lately = (
@@ -67,9 +80,9 @@ class Engagement(Node):
             case "cooling":
                 return {"all": [lately, {"not": recently}]}
             case "dormant":
-                return {"all": [sent, {"not": lately}, {"not": recently}]}
+                return {"all": [sent, {"not": lately}]}
             case "unreached":
-                return {"not": {"any": [sent, lately, recently]}}
+                return {"not": {"any": [sent, lately]}}
 
 
 class SubscriptionTier(Node):
@@ -87,7 +100,7 @@ class DaysWithoutActivity(Node):
     """For how many days somebody has done none of these `events`; who came later has not been inactive that long."""
 
     named: Literal["days_without_activity"]
-    days: int = Part(alias="at_least", ge=1, le=3650)
+    days: Annotated[int, kept_by(_DAYS), WithJsonSchema(_DAYS.schema)] = Part(alias="at_least")
     events: tuple[EventName, ...] = Part((*OPENED_OR_CLICKED, "purchase"), min_length=1, max_length=20)
 
     def plain(self) -> dict[str, Any]:

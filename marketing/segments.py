@@ -25,7 +25,7 @@ from marketing.segment_events import Event, Total
 from marketing.segment_fields import Kind
 from marketing.segment_names import DaysWithoutActivity, Engagement, Named, SpendingLevel, SubscriptionTier
 from marketing.segment_nodes import Node, Place, by_key, kept_by, refuse
-from marketing.segment_operands import pair, whole
+from marketing.segment_operands import IDENTIFIER, pair, whole
 from marketing.text import Printable
 
 DEEPEST, MOST_NODES = 20, 500
@@ -56,7 +56,7 @@ def bucket_of(contact_id: UUID, seed: str = "") -> int:
 class InSegment(Node):
     """`{"segment": "0198…"}`: who belongs to another segment."""
 
-    segment: UUID
+    segment: Annotated[UUID, kept_by(IDENTIFIER), WithJsonSchema(IDENTIFIER.schema)]
 
 
 class AllOf(Node):
@@ -145,9 +145,17 @@ def _checked(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     return criteria
 
 
+_TOLD = {
+    "extra_forbidden": "is not understood here. Take it out.",
+    "missing": "is missing. Say it.",
+    "too_short": "needs at least one.",
+    "tuple_type": "takes a list.",
+}
+
+
 def _told(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "is not understood here. Take it out."
+    if kind in _TOLD:
+        return _TOLD[kind]
     return f"{message.removeprefix('Value error, ').rstrip('.')}."
 
 
