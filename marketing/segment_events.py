@@ -4,15 +4,14 @@ import re
 from datetime import date, datetime
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, WithJsonSchema, model_validator
+from pydantic import WithJsonSchema, model_validator
 
 from marketing.segment_conditions import Where
-from marketing.segment_fields import AMOUNTS, COUNTS, MOMENTS, Operators
+from marketing.segment_fields import AMOUNTS, COUNTS, MOMENTS, PATH, Operators
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Asking, Node, kept_by, optional
-from marketing.segment_operands import MOMENT
+from marketing.segment_operands import MOMENT, matching
 from marketing.spans import Span, ago, first_moment, first_moment_after, span
-from marketing.text import UNPRINTABLE
 
 When = Annotated[date | datetime, kept_by(MOMENT), WithJsonSchema(MOMENT.schema)]
 
@@ -78,13 +77,13 @@ class Event(Node):
         return self
 
 
-TOTAL = re.compile(r"(.{1,200}?)\.(value|properties\.([^.\x00-\x1f\x7f]{1,100}(?:\.[^.\x00-\x1f\x7f]{1,100}){0,2}))")
-
-
-def _total(written: str) -> str:
-    if not TOTAL.fullmatch(written) or UNPRINTABLE.search(written):
-        raise ValueError("is no number of an event. Write it such as purchase.value or purchase.properties.items")
-    return written
+# As short a name as possible: of purchase.properties.value, the event is purchase.
+_TOTAL = re.compile(rf"([A-Za-z][A-Za-z0-9 _.:/-]{{0,98}}?)\.(value|properties\.{PATH})")
+_THE_TOTAL = matching(
+    "a number of an event, such as purchase.value or purchase.properties.items",
+    "numbers of events",
+    f"^{_TOTAL.pattern}$",
+)
 
 
 class Total(Asking):
@@ -92,7 +91,7 @@ class Total(Asking):
 
     OPERATORS: ClassVar[Operators] = AMOUNTS
 
-    total: Annotated[str, AfterValidator(_total), WithJsonSchema({"type": "string", "pattern": f"^{TOTAL.pattern}$"})]
+    total: Annotated[str, kept_by(_THE_TOTAL), WithJsonSchema(_THE_TOTAL.schema)]
     within: Duration | None = optional("How far back.")
     after: When | None = optional()
     before: When | None = optional()
@@ -114,7 +113,7 @@ class Total(Asking):
 
     @property
     def _parts(self) -> tuple[str, str]:
-        found = TOTAL.fullmatch(self.total)
+        found = _TOTAL.fullmatch(self.total)
         assert found is not None
         return found[1], found[2]
 

@@ -112,7 +112,7 @@ _JSON = {
 }
 
 _NAME = r"[^.\x00-\x1f\x7f]{1,100}"
-_PATH = rf"{_NAME}(\.{_NAME}){{0,{DEEPEST_ATTRIBUTES - 1}}}"
+PATH = rf"{_NAME}(\.{_NAME}){{0,{DEEPEST_ATTRIBUTES - 1}}}"
 _CHANNELS = "|".join(get_args(ChannelName))
 
 
@@ -142,7 +142,7 @@ CONTACT_FIELDS = (
     Askable("tags", Kind.LIST, {**_lists(_TAG), **_PRESENCE}),
     Askable("created_at", Kind.MOMENT, _TIMES),
     Askable("updated_at", Kind.MOMENT, _TIMES),
-    Askable("attributes.NAME", Kind.JSON, _JSON, _PATH),
+    Askable("attributes.NAME", Kind.JSON, _JSON, PATH),
     Askable(
         "subscriptions.CHANNEL",
         Kind.SUBSCRIPTION,
@@ -156,7 +156,7 @@ EVENT_FIELDS = (
     Askable("currency", Kind.TEXT, {**_equality(_CURRENCY), **_PRESENCE}),
     Askable("campaign_id", Kind.ID, {**_equality(IDENTIFIER), **_PRESENCE}),
     Askable("machine", Kind.FLAG, {"is": FLAG}),
-    Askable("properties.NAME", Kind.JSON, _JSON, _PATH),
+    Askable("properties.NAME", Kind.JSON, _JSON, PATH),
 )
 # What may be asked of how many, how much and when.
 COUNTS: Operators = {

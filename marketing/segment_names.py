@@ -7,15 +7,13 @@ from pydantic import Field as Part
 from pydantic import WithJsonSchema, model_validator
 
 from marketing.segment_nodes import Node, kept_by
-from marketing.segment_operands import NUMBER, TIME, whole
+from marketing.segment_operands import NUMBER, THE_EVENT, TIME, whole
 from marketing.spans import ago
 from marketing.text import Printable
 
-EventName = Annotated[Printable, Part(min_length=1, max_length=200)]
+EventName = Annotated[str, kept_by(THE_EVENT), WithJsonSchema(THE_EVENT.schema)]
 Duration = Annotated[str, kept_by(TIME), WithJsonSchema(TIME.schema)]
-_Amount = Annotated[
-    int | float, kept_by(NUMBER), Part(gt=0), WithJsonSchema({**NUMBER.schema, "minimum": 0, "exclusiveMinimum": 0})
-]
+_Amount = Annotated[int | float, kept_by(NUMBER), Part(gt=0), WithJsonSchema({**NUMBER.schema, "exclusiveMinimum": 0})]
 _DAYS = whole(1, 3650)
 
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # to compare times such as 30 days and 1 month
@@ -38,6 +36,8 @@ class SpendingLevel(Node):
     def _in_order(self) -> Self:
         if self.medium >= self.high:
             raise ValueError("`medium` must be less than `high`")
+        if ".properties." in self.event:  # its total would be read as one of a property
+            raise ValueError(f"the value of {self.event!r} can't be totalled")
         return self
 
     def plain(self) -> dict[str, Any]:
@@ -54,8 +54,8 @@ class SpendingLevel(Node):
 
 
 class Engagement(Node):
-    """Whether somebody opens or clicks what they are sent: `engaged` in the time `recent`, `cooling` not then but in the
-    time `past`, `dormant` not even then though something was ever sent, `unreached` nothing was."""
+    """Whether somebody opens or clicks what they are sent: `engaged` in the time `recent`, `cooling` not then but in
+    the time `past`, `dormant` not even then though something was ever sent, `unreached` nothing was."""
 
     named: Literal["engagement"]
     level: Literal["engaged", "cooling", "dormant", "unreached"] = Part(alias="is")

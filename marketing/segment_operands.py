@@ -14,6 +14,7 @@ from marketing.text import PRINTABLE, UNPRINTABLE
 LONGEST_TEXT = 1_000
 MOST_OPERANDS = 1_000
 LARGEST_NUMBER = 2**63 - 1  # and its negative
+EVENT_NAME = r"[A-Za-z]([A-Za-z0-9 _.:/-]{0,98}[A-Za-z0-9_])?"
 ID = r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 
 Scalar = str | int | float | bool
@@ -132,11 +133,13 @@ def matching(one: str, many: str, pattern: str) -> Operand:
     """A text of this form."""
 
     def keep(value: object) -> str | None:
-        return value if isinstance(value, str) and re.search(pattern, value) and value[-1] != "\n" else None
+        text = _text(value)
+        return text if text and re.search(pattern, text) and text[-1] != "\n" else None
 
     return Operand(one, many, {"type": "string", "pattern": pattern}, keep)
 
 
+THE_EVENT = matching("the name of an event, such as purchase", "names of events", f"^{EVENT_NAME}$")
 TIME = matching("a time such as 30 days", "times such as 30 days", DURATION)
 
 
