@@ -62,7 +62,10 @@ async def events_of_campaign(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[CampaignEvent]:
-    """What happened, newest first: the campaign's own life, and what people did with its messages."""
+    """What happened, newest first: the campaign's own life, which messages failed, and what people did with theirs.
+
+    Those that were sent are among the recipients.
+    """
     async with caller.transaction() as tx:
         await find(tx, campaign_id)
         found = await recipients.events_page(tx, campaign_id, name=name, after=cursor, limit=limit + 1)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from database import audiences, campaigns, counters, leases
 from database.eligibility import Rules
 from database.engine import Connection
+from database.events import facts
 from marketing.campaigns import CampaignPlan, CampaignState
 from marketing.deliveries import MOST_SENDINGS, ErrorWindow
 
@@ -181,24 +182,27 @@ async def record(
     return Recorded(changed, lease, paused)
 
 
-_RECORD = text("""
-    UPDATE deliveries SET
-        state = outcome.state,
-        reason = outcome.reason,
-        reply = outcome.reply,
-        attempts = attempts + outcome.attempt,
-        not_before = CASE WHEN outcome.state = 'planned'
-            THEN CAST(:now AS timestamptz) + make_interval(secs => outcome.delay) ELSE not_before END,
-        finished_at = CASE WHEN outcome.state <> 'planned' THEN CAST(:now AS timestamptz) END,
-        leased_at = CASE WHEN outcome.state <> 'planned' AND outcome.state <> 'failed' THEN leased_at END,
-        lease = NULL,
-        lease_until = NULL
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
-                CAST(:replies AS text[]), CAST(:delays AS float8[]), CAST(:attempts AS int[]))
-        AS outcome (id, state, reason, reply, delay, attempt)
-    WHERE deliveries.id = outcome.id AND deliveries.lease = CAST(:token AS uuid)
-    AND deliveries.state = 'sending'
-    RETURNING deliveries.state, deliveries.reason, deliveries.attempts
+_RECORD = text(f"""
+    WITH changed AS (
+        UPDATE deliveries SET
+            state = outcome.state,
+            reason = outcome.reason,
+            reply = outcome.reply,
+            attempts = attempts + outcome.attempt,
+            not_before = CASE WHEN outcome.state = 'planned'
+                THEN CAST(:now AS timestamptz) + make_interval(secs => outcome.delay) ELSE not_before END,
+            finished_at = CASE WHEN outcome.state <> 'planned' THEN CAST(:now AS timestamptz) END,
+            leased_at = CASE WHEN outcome.state <> 'planned' AND outcome.state <> 'failed' THEN leased_at END,
+            lease = NULL,
+            lease_until = NULL
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]),
+                    CAST(:replies AS text[]), CAST(:delays AS float8[]), CAST(:attempts AS int[]))
+            AS outcome (id, state, reason, reply, delay, attempt)
+        WHERE deliveries.id = outcome.id AND deliveries.lease = CAST(:token AS uuid)
+        AND deliveries.state = 'sending'
+        RETURNING deliveries.*
+    ), told AS ({facts("changed")})
+    SELECT state, reason, attempts FROM changed
 """)
 
 
@@ -268,20 +272,24 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
     Without a `shard` all of the campaign's are looked at.
     """
     rows = await tx.execute(
-        text("""
-            UPDATE deliveries SET
-                state = CASE WHEN :resend AND attempts + 1 < :most THEN 'planned' ELSE 'uncertain' END,
-                reason = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE 'worker_lost' END,
-                reply = 'The worker ended after it took this message and before it recorded what became of it.',
-                attempts = attempts + 1,
-                finished_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE CAST(:now AS timestamptz) END,
-                leased_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE leased_at END,
-                lease = NULL, lease_until = NULL
-            WHERE id IN (
-                SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'sending'
-                AND shard = coalesce(:shard, shard) AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
-            )
-            RETURNING state, reason
+        text(f"""
+            WITH changed AS (
+                UPDATE deliveries SET
+                    state = CASE WHEN :resend AND attempts + 1 < :most THEN 'planned' ELSE 'uncertain' END,
+                    reason = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE 'worker_lost' END,
+                    reply = 'The worker ended after it took this message and before it recorded what became of it.',
+                    attempts = attempts + 1,
+                    finished_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL
+                        ELSE CAST(:now AS timestamptz) END,
+                    leased_at = CASE WHEN :resend AND attempts + 1 < :most THEN NULL ELSE leased_at END,
+                    lease = NULL, lease_until = NULL
+                WHERE id IN (
+                    SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'sending'
+                    AND shard = coalesce(:shard, shard) AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+                )
+                RETURNING *
+            ), told AS ({facts("changed")})
+            SELECT state, reason FROM changed
         """),
         {
             "campaign_id": campaign_id,

@@ -55,7 +55,7 @@ async def page(
 async def events_page(
     tx: Connection, campaign_id: UUID, *, name: str | None, after: UUID | None, limit: int
 ) -> list[CampaignEvent]:
-    """Newest first; `name` may end with `*`, as in `campaign.*`."""
+    """Newest first, but for `message.sent`, which `page` tells of; `name` may end with `*`, as in `campaign.*`."""
     query = (
         select(
             events.c.id,
@@ -66,7 +66,7 @@ async def events_page(
             events.c.machine,
             events.c.properties,
         )
-        .where(events.c.campaign_id == campaign_id)
+        .where(events.c.campaign_id == campaign_id, events.c.name != "message.sent")
         .order_by(events.c.id.desc())
         .limit(limit)
     )

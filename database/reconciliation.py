@@ -9,6 +9,7 @@ from sqlalchemy import text
 from database import campaigns, counters
 from database.campaigns import OpenCampaign
 from database.engine import Connection, Database
+from database.events import facts
 from marketing.campaigns import CampaignState
 from marketing.deliveries import UncertainReason
 
@@ -24,8 +25,8 @@ _DOUBT = text(f"""
             leased_at = coalesce(leased_at, :now),
             lease = NULL, lease_until = NULL
         WHERE campaign_id = :campaign_id AND (state = 'sending' OR state = 'planned' AND not_before <= :now)
-        RETURNING channel, step, variant
-    )
+        RETURNING *
+    ), told AS ({facts("doubtful")})
     SELECT channel, step, variant, count(*) AS n FROM doubtful GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)
 

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from database import campaigns, counters
 from database.engine import Connection
+from database.events import facts
 from marketing.campaigns import CampaignState
 from marketing.resolutions import ACCEPTED_BY_HAND, RESENDING, Action, why_not
 
@@ -29,7 +30,7 @@ _RESOLVE = """
         SELECT account_id, :event, contact_id, campaign_id, id,
             jsonb_build_object('was', was, 'api_key_id', CAST(:key_id AS text))
         FROM resolved
-    )
+    ), sent AS ({facts})
     SELECT campaign_id, date_trunc('hour', since, 'UTC') AS hour, channel, step, variant, array_agg(id) AS ids
     FROM resolved GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 """
@@ -102,7 +103,7 @@ async def resolve(
         Overtaken: nothing of this transaction may stay.
     """
     rows = await tx.execute(
-        text(_RESOLVE.format(which=which.condition, change=_CHANGE[action])),
+        text(_RESOLVE.format(which=which.condition, change=_CHANGE[action], facts=facts("resolved"))),
         {
             **which.parameters,
             "accept": action is Action.ACCEPT,

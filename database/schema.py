@@ -408,9 +408,20 @@ events = Table(
     _json("properties"),
     Column("value", Numeric),
     Column("currency", Text),
-    Index("events_campaign_idx", "campaign_id", "id", postgresql_where=text("campaign_id IS NOT NULL")),
+    # Most events say that a message was sent: of its campaign and of itself the ledger tells that better.
+    Index(
+        "events_campaign_idx",
+        "campaign_id",
+        "id",
+        postgresql_where=text("campaign_id IS NOT NULL AND name <> 'message.sent'"),
+    ),
+    Index(
+        "events_delivery_idx",
+        "delivery_id",
+        "occurred_at",
+        postgresql_where=text("delivery_id IS NOT NULL AND name <> 'message.sent'"),
+    ),
     Index("events_contact_idx", "contact_id", "name", "occurred_at", postgresql_where=text("contact_id IS NOT NULL")),
-    Index("events_delivery_idx", "delivery_id", "occurred_at", postgresql_where=text("delivery_id IS NOT NULL")),
     Index("events_name_idx", "account_id", "name", "occurred_at", postgresql_include=["contact_id"]),
     postgresql_partition_by="RANGE (id)",
 )

@@ -27,9 +27,11 @@ _LINKS = """
     AND number = ANY(%(numbers)s)
 """
 
+# The least id tells in which partitions to look, and what the name is not, that an index has them (see schema.py).
 _EARLIER = """
     SELECT id, name, delivery_id, occurred_at, machine, (properties->>'link')::int FROM events
     WHERE delivery_id = ANY(%(ids)s::uuid[]) AND occurred_at >= %(since)s
+    AND id >= uuidv7_floor(%(since)s - interval '1 hour') AND name <> 'message.sent'
     AND (name = 'message.clicked' OR properties ? 'implied')
 """
 
@@ -59,7 +61,7 @@ _SETTLE_AGAIN = """
     CROSS JOIN LATERAL (
         SELECT min(occurred_at) FILTER (WHERE name = 'message.opened') AS opened_at,
                min(occurred_at) FILTER (WHERE name = 'message.clicked') AS clicked_at
-        FROM events WHERE delivery_id = unsettled.id AND NOT machine
+        FROM events WHERE delivery_id = unsettled.id AND name <> 'message.sent' AND NOT machine
     ) AS first
     WHERE deliveries.id = unsettled.id
     RETURNING deliveries.id, first.opened_at, first.clicked_at

@@ -26,6 +26,7 @@ from marketing.campaigns import CampaignState, Schedule
 from tests.audience import EMAIL, people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import new_account
+from tests.database.test_events import facts, ledger
 from tests.delivering import execute, freeze
 from tests.test_up import carillon, refusal
 from tests.up import Up, folder
@@ -228,6 +229,7 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
         ]
         assert await running.ledger() == {"sent": 1, "planned": 1, "uncertain:restored": 4}
         assert (await running.stats()).reconciles
+        assert await facts(running) == [each for each in await ledger(running) if each[2] == "message.uncertain"]
         for each in (running, paused):
             assert await each.state() == (CampaignState.PAUSED, "Why.")
         for each in (passed, starting):

@@ -30,9 +30,12 @@ CREATE TABLE events (
     currency TEXT,
     CONSTRAINT events_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
-CREATE INDEX events_campaign_idx ON events (campaign_id, id) WHERE campaign_id IS NOT NULL;
+-- Most events say that a message was sent. Of its campaign and of the message itself the ledger tells that better, so
+-- these two indexes do without them: a third of what such an event costs.
+CREATE INDEX events_campaign_idx ON events (campaign_id, id) WHERE campaign_id IS NOT NULL AND name <> 'message.sent';
+CREATE INDEX events_delivery_idx ON events (delivery_id, occurred_at)
+    WHERE delivery_id IS NOT NULL AND name <> 'message.sent';
 CREATE INDEX events_contact_idx ON events (contact_id, name, occurred_at) WHERE contact_id IS NOT NULL;
-CREATE INDEX events_delivery_idx ON events (delivery_id, occurred_at) WHERE delivery_id IS NOT NULL;
 CREATE INDEX events_name_idx ON events (account_id, name, occurred_at) INCLUDE (contact_id);
 
 -- What nobody has made a partition for is kept all the same.
