@@ -502,8 +502,9 @@ contact_touches = Table(
     Column("account_id", UUID(as_uuid=True), nullable=False),
     Column("contact_id", UUID(as_uuid=True), nullable=False),
     Column("subjects", ARRAY(Text), nullable=False),
+    Column("bulk", Boolean, nullable=False, server_default=text("false")),  # it came with a thousand others
     Column("touched_at", Moment, nullable=False, server_default=text("clock_timestamp()")),
-    Index(None, "account_id", "id"),
+    Index("contact_touches_account_id_bulk_id_idx", "account_id", "bulk", "id"),
     # Rows live for a second: clean up after every thousand, not after a share of what there once was.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": 0,

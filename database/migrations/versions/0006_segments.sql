@@ -47,12 +47,13 @@ CREATE TABLE contact_touches (
     account_id UUID NOT NULL,
     contact_id UUID NOT NULL,
     subjects TEXT[] NOT NULL,
+    bulk BOOLEAN DEFAULT false NOT NULL,
     touched_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT contact_touches_pkey PRIMARY KEY (id)
 )
  WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_insert_threshold = -1,
        autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX contact_touches_account_id_id_idx ON contact_touches (account_id, id);
+CREATE INDEX contact_touches_account_id_bulk_id_idx ON contact_touches (account_id, bulk, id);
 
 CREATE TABLE segment_hours (
     account_id UUID NOT NULL,
@@ -82,7 +83,8 @@ END $$;
 
 -- What changes, for whom: put into the queue in the same transaction, whoever writes, and only if a segment looks at it.
 -- Each function asks that first. They run with the rights of whoever writes, so they see the segments of one account
--- (the owner of the tables sees all, and touches a few too many).
+-- (the owner of the tables sees all, and touches a few too many). What comes by the thousand waits behind the rest: an
+-- import must not hold up what people do meanwhile.
 
 CREATE FUNCTION touch_existence() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -91,7 +93,8 @@ DECLARE
         WHERE subject = 'contact' OR (subject = 'contact.deleted_at' AND TG_OP = 'DELETE'));
 BEGIN
     IF looked <> '{}' THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects) SELECT account_id, id, looked FROM changed;
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT account_id, id, looked, (SELECT count(*) FROM changed) > 1000 FROM changed;
     END IF;
     RETURN NULL;
 END $$;
@@ -111,30 +114,27 @@ BEGIN
             contact.attributes, contact.tags, contact.created_at, contact.updated_at}'::text[]) AS field (subject)
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = field.subject));
     IF looked <> '{}' THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT account_id, contact_id, subjects FROM (
-            SELECT changed.account_id, id AS contact_id, array(
-                SELECT subject FROM (VALUES
-                    ('contact', changed.deleted_at IS DISTINCT FROM before.deleted_at),
-                    ('contact.deleted_at', changed.deleted_at IS DISTINCT FROM before.deleted_at),
-                    ('contact.email', changed.email IS DISTINCT FROM before.email),
-                    ('contact.phone', changed.phone IS DISTINCT FROM before.phone),
-                    ('contact.external_id', changed.external_id IS DISTINCT FROM before.external_id),
-                    ('contact.first_name', changed.first_name IS DISTINCT FROM before.first_name),
-                    ('contact.last_name', changed.last_name IS DISTINCT FROM before.last_name),
-                    ('contact.country', changed.country IS DISTINCT FROM before.country),
-                    ('contact.locale', changed.locale IS DISTINCT FROM before.locale),
-                    ('contact.timezone', changed.timezone IS DISTINCT FROM before.timezone),
-                    ('contact.attributes', changed.attributes IS DISTINCT FROM before.attributes),
-                    ('contact.tags', changed.tags IS DISTINCT FROM before.tags),
-                    ('contact.created_at', changed.created_at IS DISTINCT FROM before.created_at),
-                    ('contact.updated_at', changed.updated_at IS DISTINCT FROM before.updated_at)
-                ) AS field (subject, differs)
-                WHERE differs AND subject = ANY (looked)
-            ) AS subjects
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT account_id, contact_id, subjects, (SELECT count(*) FROM changed) > 1000 FROM (
+            SELECT changed.account_id, id AS contact_id, array_remove(ARRAY[
+                CASE WHEN changed.deleted_at IS DISTINCT FROM before.deleted_at THEN 'contact' END,
+                CASE WHEN changed.deleted_at IS DISTINCT FROM before.deleted_at THEN 'contact.deleted_at' END,
+                CASE WHEN changed.email IS DISTINCT FROM before.email THEN 'contact.email' END,
+                CASE WHEN changed.phone IS DISTINCT FROM before.phone THEN 'contact.phone' END,
+                CASE WHEN changed.external_id IS DISTINCT FROM before.external_id THEN 'contact.external_id' END,
+                CASE WHEN changed.first_name IS DISTINCT FROM before.first_name THEN 'contact.first_name' END,
+                CASE WHEN changed.last_name IS DISTINCT FROM before.last_name THEN 'contact.last_name' END,
+                CASE WHEN changed.country IS DISTINCT FROM before.country THEN 'contact.country' END,
+                CASE WHEN changed.locale IS DISTINCT FROM before.locale THEN 'contact.locale' END,
+                CASE WHEN changed.timezone IS DISTINCT FROM before.timezone THEN 'contact.timezone' END,
+                CASE WHEN changed.attributes IS DISTINCT FROM before.attributes THEN 'contact.attributes' END,
+                CASE WHEN changed.tags IS DISTINCT FROM before.tags THEN 'contact.tags' END,
+                CASE WHEN changed.created_at IS DISTINCT FROM before.created_at THEN 'contact.created_at' END,
+                CASE WHEN changed.updated_at IS DISTINCT FROM before.updated_at THEN 'contact.updated_at' END
+            ], NULL) AS subjects
             FROM changed JOIN before USING (id)
         ) AS touched
-        WHERE subjects <> '{}';
+        WHERE subjects && looked;
     END IF;
     RETURN NULL;
 END $$;
@@ -142,8 +142,9 @@ END $$;
 CREATE FUNCTION touch_subscribers() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'subscriptions') THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT DISTINCT account_id, contact_id, '{subscriptions}'::text[] FROM changed;
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT DISTINCT account_id, contact_id, '{subscriptions}'::text[], (SELECT count(*) FROM changed) > 1000
+        FROM changed;
     END IF;
     RETURN NULL;
 END $$;
@@ -175,8 +176,9 @@ BEGIN
         SELECT subject FROM (SELECT DISTINCT 'event:' || name FROM changed) AS happened (subject)
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = happened.subject));
     IF looked <> '{}' THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name) FROM changed
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name), (SELECT count(*) FROM changed) > 1000
+        FROM changed
         WHERE contact_id IS NOT NULL AND 'event:' || name = ANY (looked) GROUP BY account_id, contact_id;
     END IF;
     RETURN NULL;
@@ -193,8 +195,9 @@ BEGIN
         SELECT subject FROM (SELECT DISTINCT 'segment:' || segment_id FROM changed) AS joined (subject)
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = joined.subject));
     IF looked <> '{}' THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT account_id, contact_id, array_agg('segment:' || segment_id) FROM changed
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT account_id, contact_id, array_agg('segment:' || segment_id), (SELECT count(*) FROM changed) > 1000
+        FROM changed
         WHERE 'segment:' || segment_id = ANY (looked) GROUP BY account_id, contact_id;
     END IF;
     RETURN NULL;
@@ -256,8 +259,9 @@ CREATE FUNCTION touches_waiting() RETURNS TABLE (touches bigint, seconds float8)
                  coalesce((SELECT extract(epoch FROM clock_timestamp() - touched_at)::float8 FROM contact_touches
                            ORDER BY id LIMIT 1), 0) $$;
 
-CREATE FUNCTION kept_segments() RETURNS TABLE (
-        account_id uuid, segment_id uuid, depends_on_time boolean, state text, retry_at timestamptz)
+-- The dynamic segments, those first whose members were computed longest ago.
+CREATE FUNCTION kept_segments() RETURNS TABLE (account_id uuid, segment_id uuid, depends_on_time boolean, state text,
+                                               settled_at timestamptz, retry_at timestamptz)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
-    AS $$ SELECT segments.account_id, id, segments.depends_on_time, segments.state, segments.retry_at FROM segments
-          WHERE kind = 'dynamic' AND deleted_at IS NULL ORDER BY settled_at NULLS FIRST, id $$;
+    AS $$ SELECT s.account_id, s.id, s.depends_on_time, s.state, s.settled_at, s.retry_at FROM segments s
+          WHERE kind = 'dynamic' AND deleted_at IS NULL ORDER BY s.settled_at NULLS FIRST, s.id $$;
