@@ -162,6 +162,7 @@ class Campaign:
             uncertain=len(doubtful),
             twice_allowed=twice,
             uncertain_allowed=uncertain,
+            doubts=Counter(each["reason"] for each in doubtful.values()),
             recovered=recovered,
             claims={
                 "every message is accounted for": stats["planned"] == sum(stats[each] for each in settled)
@@ -188,6 +189,7 @@ class Verdict:
     uncertain: int
     twice_allowed: int
     uncertain_allowed: int
+    doubts: Counter[str]  # why they are uncertain
     recovered: float | None
     claims: dict[str, bool]
     measured: str = ""
@@ -198,9 +200,13 @@ class Verdict:
         return [
             *([f"{self.lost} lost"] if self.lost else []),
             *([f"{self.twice} twice"] if self.twice > self.twice_allowed else []),
-            *([f"{self.uncertain} uncertain"] if self.uncertain > self.uncertain_allowed else []),
+            *([f"{self.uncertain} uncertain ({self._doubts})"] if self.uncertain > self.uncertain_allowed else []),
             *(f"not true: {claim}" for claim, holds in self.claims.items() if not holds),
         ]
+
+    @property
+    def _doubts(self) -> str:
+        return ", ".join(f"{reason} {n}" for reason, n in self.doubts.most_common())
 
     def and_also(self, measured: str = "", **claims: bool) -> "Verdict":
         """With more that must hold."""

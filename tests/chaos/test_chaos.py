@@ -1,6 +1,7 @@
 """What is lost, doubled or left in doubt when things break? Judged by the mail server, fault by fault."""
 
 from collections.abc import AsyncIterator
+from collections import Counter
 from dataclasses import replace
 from typing import cast
 
@@ -43,9 +44,20 @@ def test_the_same_seed_strikes_at_the_same_moments_in_every_process() -> None:
 
 
 def test_a_verdict_names_each_harm() -> None:
+    doubts = Counter({"lease_ended": 3})
     harmless = Verdict(
-        messages=100, lost=0, twice=2, uncertain=3, twice_allowed=2, uncertain_allowed=3, recovered=None, claims={}
+        messages=100,
+        lost=0,
+        twice=2,
+        uncertain=3,
+        twice_allowed=2,
+        uncertain_allowed=3,
+        doubts=doubts,
+        recovered=None,
+        claims={},
     )
     assert harmless.broken == []
-    harmed = replace(harmless, lost=1, twice=3, uncertain=4).and_also(paused_in_time=False, resumed=True)
-    assert harmed.broken == ["1 lost", "3 twice", "4 uncertain", "not true: paused in time"]
+    harmed = replace(harmless, lost=1, twice=3, uncertain=4, doubts=doubts + Counter(timeout=1)).and_also(
+        paused_in_time=False, resumed=True
+    )
+    assert harmed.broken == ["1 lost", "3 twice", "4 uncertain (lease_ended 3, timeout 1)", "not true: paused in time"]
