@@ -1,7 +1,7 @@
 """What is lost, doubled or left in doubt when things break? Judged by the mail server, fault by fault."""
 
-from collections.abc import AsyncIterator
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import cast
 
