@@ -20,6 +20,7 @@ router = APIRouter()
 
 FRESH_SECONDS = 5.0  # several scrapers ask the database once
 PATIENCE_SECONDS = 3.0
+ALONE = (metrics.imports_waiting, metrics.touches_waiting, metrics.oldest_touch)  # without labels
 # Left by proxies: then the request comes from somewhere else, whatever its address.
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
@@ -37,9 +38,8 @@ class Waiting:
         async with self._looking:
             if monotonic() < self._looked_at + FRESH_SECONDS:
                 return
-            metrics.backlog.clear()
-            metrics.oldest_due.clear()
-            metrics.imports_waiting.clear()
+            for told in (metrics.backlog, metrics.oldest_due, *ALONE):
+                told.clear()
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS), self._database.transaction(None) as tx:
                     found = await backlog.read(tx)
@@ -51,6 +51,8 @@ class Waiting:
             for channel, seconds in found.oldest_due.items():
                 metrics.oldest_due.labels(channel).set(seconds)
             metrics.imports_waiting.set(found.imports)
+            metrics.touches_waiting.set(found.touches)
+            metrics.oldest_touch.set(found.oldest_touch)
             self._looked_at = monotonic()
 
 

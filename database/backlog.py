@@ -14,15 +14,20 @@ class Backlog:
     messages: dict[tuple[str, str], int]  # not finished, by channel and the state of their campaign
     oldest_due: dict[str, float]  # seconds, by channel; without a channel that has nothing due
     imports: int
+    touches: int  # changes that are not settled in segments
+    oldest_touch: float  # seconds; 0 if there is none
 
 
 async def read(tx: Connection) -> Backlog:
-    """Cheap enough for every scrape: no message is counted, however many there are."""
+    """Cheap enough for every scrape: no message is counted, however many there are, and few touches wait."""
     messages = await tx.execute(text("SELECT channel, state, messages FROM backlog()"))
     oldest = await tx.execute(text("SELECT channel, seconds FROM oldest_due()"))
     imports = await tx.execute(text("SELECT imports_waiting()"))
+    waiting = (await tx.execute(text("SELECT touches, seconds FROM touches_waiting()"))).one()
     return Backlog(
         messages={(row.channel, row.state): row.messages for row in messages},
         oldest_due={row.channel: row.seconds for row in oldest},
         imports=imports.scalar_one(),
+        touches=waiting.touches,
+        oldest_touch=waiting.seconds,
     )

@@ -59,6 +59,19 @@ backlog = Gauge(
 )
 oldest_due = Gauge("carillon_oldest_due_seconds", "How long the message that waits longest has been due.", ("channel",))
 imports_waiting = Known("carillon_imports_waiting", "Complete files that no workflow has looked at yet.")
+touches_waiting = Known("carillon_touches_waiting", "Changes that are not settled in segments yet.")
+oldest_touch = Known("carillon_oldest_touch_seconds", "How long the change that waits longest has waited.")
+
+# -- segments --------------------------------------------------------------------------------------------------------
+
+settled_seconds = Histogram(
+    "carillon_settled_seconds", "Time from a change to the memberships that follow from it.", buckets=SLOW
+)
+segment_changes = Counter("carillon_segment_changes", "Contacts that entered or left a segment.", ("change",))
+segment_drift = Counter(
+    "carillon_segment_drift", "Contacts that the nightly recompute moved, though nothing had told of a change."
+)
+segment_failures = Counter("carillon_segment_failures", "Segments whose members could not be worked out.")
 
 # -- the API ---------------------------------------------------------------------------------------------------------
 

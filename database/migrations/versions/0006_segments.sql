@@ -154,11 +154,11 @@ CREATE FUNCTION touch_suppressed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'suppressions') THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT contacts.account_id, contacts.id, '{suppressions}' FROM contacts JOIN changed
+        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[] FROM contacts JOIN changed
             ON contacts.account_id = changed.account_id AND contacts.email_key = changed.address
             WHERE contacts.deleted_at IS NULL
         UNION
-        SELECT contacts.account_id, contacts.id, '{suppressions}' FROM contacts JOIN changed
+        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[] FROM contacts JOIN changed
             ON contacts.account_id = changed.account_id AND contacts.phone = changed.address
             WHERE contacts.deleted_at IS NULL;
     END IF;
