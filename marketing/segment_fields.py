@@ -156,7 +156,13 @@ EVENT_FIELDS = (
     Askable("currency", Kind.TEXT, {**_equality(_CURRENCY), **_PRESENCE}),
     Askable("campaign_id", Kind.ID, {**_equality(IDENTIFIER), **_PRESENCE}),
     Askable("machine", Kind.FLAG, {"is": FLAG}),
-    Askable("properties.NAME", Kind.JSON, _JSON, PATH),
+    # Where it is somebody's birthday, an event has nothing to say.
+    Askable(
+        "properties.NAME",
+        Kind.JSON,
+        {name: operand for name, operand in _JSON.items() if name != "anniversary_within"},
+        PATH,
+    ),
 )
 # What may be asked of how many, how much and when.
 COUNTS: Operators = {

@@ -109,4 +109,10 @@ class DaysWithoutActivity(Node):
         return {"all": [{"field": "created_at", "older_than": time}, {"not": {"any": done}}]}
 
 
+NAMES = {
+    "spending_level": SpendingLevel,
+    "engagement": Engagement,
+    "subscription_tier": SubscriptionTier,
+    "days_without_activity": DaysWithoutActivity,
+}
 Named = Annotated[SpendingLevel | Engagement | SubscriptionTier | DaysWithoutActivity, Part(discriminator="named")]

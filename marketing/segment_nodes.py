@@ -77,8 +77,10 @@ class Asking(Node):
     @model_validator(mode="before")
     @classmethod
     def _one_operator(cls, written: object) -> object:
-        if not isinstance(written, dict):
+        if isinstance(written, cls):
             return written
+        if not isinstance(written, dict):
+            refuse(((), f"takes an object with one of {', '.join(cls.OPERATORS)}."))
         operators = cls.operators(written)
         parts = {field.alias or name for name, field in cls.model_fields.items()} - {"operator", "operand"}
         given = [name for name in written if name not in parts]

@@ -23,7 +23,7 @@ from pydantic import (
 from marketing.segment_conditions import Condition, Where, where_conditions
 from marketing.segment_events import Event, Total
 from marketing.segment_fields import Kind
-from marketing.segment_names import DaysWithoutActivity, Engagement, Named, SpendingLevel, SubscriptionTier
+from marketing.segment_names import NAMES, DaysWithoutActivity, Engagement, Named, SpendingLevel, SubscriptionTier
 from marketing.segment_nodes import Node, Place, by_key, kept_by, refuse
 from marketing.segment_operands import IDENTIFIER, pair, whole
 from marketing.text import Printable
@@ -139,7 +139,10 @@ def _checked(written: object, read: ValidatorFunctionWrapHandler) -> Any:
         criteria = read(written)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:20]
-        refuse(*((_place(each["loc"]), _told(each["type"], each["msg"])) for each in found))
+        told = [_told(_place(each["loc"]), each["type"], each["msg"]) for each in found]
+        # To Pydantic, a list whose only item is bad is empty as well.
+        places = {place[: len(place) - cut] for place, _ in told for cut in range(1, len(place) + 1)}
+        refuse(*(each for each in told if each[0] not in places))
     if sum(1 for _ in nodes(criteria)) > MOST_NODES:
         refuse(((), f"Criteria have at most {MOST_NODES} nodes, those behind names included."))
     return criteria
@@ -153,10 +156,11 @@ _TOLD = {
 }
 
 
-def _told(kind: str, message: str) -> str:
-    if kind in _TOLD:
-        return _TOLD[kind]
-    return f"{message.removeprefix('Value error, ').rstrip('.')}."
+def _told(place: Place, kind: str, message: str) -> tuple[Place, str]:
+    """Pydantic's own words in ours."""
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return (*place, "named"), f"takes one of {', '.join(NAMES)}."
+    return place, _TOLD.get(kind, f"{message.removeprefix('Value error, ').rstrip('.')}.")
 
 
 Criteria = Annotated[Criterion, WrapValidator(_checked)]
