@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
+from activities.events import Events
 from activities.imports import Imports
 from activities.samples import Samples
 from activities.sweeps import Sweeps
@@ -22,14 +23,17 @@ from marketing.tracking import RecipientLinks, Tokens
 from settings import Settings
 from telemetry import tracing
 from telemetry.sdk import measured_runtime
+from workflows import events, sweeps
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
+from workflows.events import EventRetentionWorkflow
 from workflows.imports import ContactImportWorkflow
 from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
 from workflows.samples import SampleWorkflow
-from workflows.sweeps import SweepWorkflow, ensure_schedule
+from workflows.sweeps import SweepWorkflow
 
-WORKFLOWS = [CampaignWorkflow, ContactImportWorkflow, SampleWorkflow, SweepWorkflow]
+WORKFLOWS = [CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow]
+SCHEDULES = [events.ensure_schedule, sweeps.ensure_schedule]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
@@ -48,6 +52,7 @@ async def working(
     """Work on every task queue until the block ends."""
     campaigns = Campaigns(database)
     importing = Imports(database)
+    keeping = Events(database)
     delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
     workers = [
         Worker(
@@ -71,6 +76,8 @@ async def working(
                 campaigns.freeze_audience,
                 campaigns.skip_rest,
                 Sweeps(database, client).find_unattended,
+                keeping.make_partitions,
+                keeping.forget_old_events,
                 importing.examine_file,
                 importing.stage_rows,
                 importing.merge_people,
@@ -111,7 +118,8 @@ async def run_worker(settings: Settings) -> None:
         timeout=settings.smtp_timeout_seconds,
     )
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
-    await ensure_schedule(client)
+    for ensure_schedule in SCHEDULES:
+        await ensure_schedule(client)
     async with working(
         client,
         database,

@@ -121,6 +121,8 @@ class Unattended(BaseModel):
     not_told: list[UUID] = []  # cancelled in the database, still at work
     waiting: list[ImportRef] = []  # imports at which nobody is at work
     broken_off: list[ImportRef] = []  # imports whose file will never be complete
+    unsettled: list["SegmentRef"] = []  # segments whose members nobody is computing, though it is time
+    unfollowed: bool = False  # nobody settles what changes for segments
 
 
 class SendSample(CampaignRef):
@@ -148,3 +150,38 @@ class ImportProgress(BaseModel):
     rows: int = 0
     rejected: int = 0
     merged: int = 0  # rows whose people are among the contacts now
+
+
+class Forgotten(BaseModel):
+    """What was older than the accounts keep it."""
+
+    months: int = 0  # dropped as a whole
+    events: int = 0  # deleted one by one
+    keys: int = 0  # idempotency keys of events
+
+
+class SegmentRef(BaseModel):
+    account_id: UUID
+    segment_id: UUID
+
+
+class FollowInput(BaseModel):
+    """Settle what changes in the accounts of one of so many lanes, until a moment."""
+
+    lane: int
+    lanes: int
+    until: datetime
+
+
+class SweepInput(BaseModel):
+    nightly: bool  # all segments; otherwise those that time changes
+    now: datetime  # when the sweep began
+
+
+class Recomputed(BaseModel):
+    """What became of segments whose members were computed anew."""
+
+    segments: int = 0
+    entered: int = 0
+    left: int = 0
+    drift: int = 0  # entered or left, though nothing that was told would explain it

@@ -27,6 +27,7 @@ from tests.uploads import broken_upload, upload
 from worker import working
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
+from workflows.events import EventRetentionWorkflow
 from workflows.inputs import CampaignInput, Command
 from workflows.options import ORCHESTRATION
 from workflows.samples import SampleWorkflow
@@ -97,11 +98,16 @@ async def swept(temporal: Client, account: TestAccount, _: Sink) -> Handle:
     return await start(temporal, SweepWorkflow.run, None, "swept")
 
 
+async def kept(temporal: Client, _: TestAccount, __: Sink) -> Handle:
+    return await start(temporal, EventRetentionWorkflow.run, None, "kept")
+
+
 SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] = {
     "CampaignWorkflow-delivered": delivered,
     "CampaignWorkflow-paused-and-resumed": paused_and_resumed,
     "CampaignWorkflow-cancelled": cancelled,
     "CampaignWorkflow-put-back": put_back,
+    "EventRetentionWorkflow-kept": kept,
     "SampleWorkflow-sent": sample,
     "SweepWorkflow-swept": swept,
 }

@@ -65,8 +65,8 @@ END $$;
 -- -- its partitions -------------------------------------------------------------------------------------------------
 
 -- One month of events, in UTC; whether there was none before. Attached, not created in place, so that the parent is
--- locked against other changes of its shape alone: reading and writing go on. Only what the default partition holds has
--- to wait, while that month's rows move out of it.
+-- locked against other changes of its shape alone: reading and writing go on. But who writes into a month that has begun
+-- waits: that row was on its way into the default partition, which may not have it any more.
 CREATE FUNCTION make_event_partition(moment timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     month timestamptz := date_trunc('month', moment, 'UTC');
@@ -77,6 +77,9 @@ BEGIN
     LOCK TABLE ONLY public.events IN SHARE UPDATE EXCLUSIVE MODE;
     IF to_regclass(format('public.%I', name)) IS NOT NULL THEN
         RETURN false;
+    END IF;
+    IF month <= clock_timestamp() THEN
+        LOCK TABLE ONLY public.events IN SHARE ROW EXCLUSIVE MODE;
     END IF;
     EXECUTE format('CREATE TABLE public.%I (LIKE public.events INCLUDING ALL)', name);
     LOCK TABLE public.events_default IN ACCESS EXCLUSIVE MODE;
@@ -89,12 +92,14 @@ END $$;
 
 -- This month, so many months ahead, and every month that the default partition holds rows of; how many are new.
 CREATE FUNCTION make_event_partitions(months integer) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public SET lock_timeout = '3s' AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public SET lock_timeout = '1s' AS $$
 DECLARE
     last timestamptz := date_add(date_trunc('month', now(), 'UTC'), make_interval(months => months), 'UTC');
     month timestamptz;
     made integer := 0;
 BEGIN
+    -- First of all: two that had both read the default partition would wait for each other to write there.
+    LOCK TABLE ONLY public.events IN SHARE UPDATE EXCLUSIVE MODE;
     FOR month IN
         SELECT generate_series(date_trunc('month', now(), 'UTC'), last, interval '1 month', 'UTC')
         UNION
@@ -108,7 +113,7 @@ END $$;
 
 -- The partitions that are older than any account keeps its events; how many there were.
 CREATE FUNCTION drop_event_partitions() RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public SET lock_timeout = '3s' AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public SET lock_timeout = '1s' AS $$
 DECLARE
     kept_from timestamptz;
     name text;

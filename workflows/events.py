@@ -1,0 +1,50 @@
+"""Once a day: is there room for the events to come, and is there anything that nobody keeps any more?"""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities.events import Events
+    from activities.inputs import Forgotten
+    from workflows.options import CRUNCHING, ORCHESTRATION
+
+SCHEDULE_ID = "event-retention"
+
+
+@workflow.defn
+class EventRetentionWorkflow:
+    """Makes the months to come, then forgets what is older than the accounts keep it."""
+
+    @workflow.run
+    async def run(self) -> Forgotten:
+        await workflow.execute_activity_method(
+            Events.make_partitions, summary="make room for the months to come", **CRUNCHING
+        )
+        return await workflow.execute_activity_method(
+            Events.forget_old_events, summary="forget what nobody keeps", **CRUNCHING
+        )
+
+
+async def ensure_schedule(client: Client) -> None:
+    """Have Temporal run it now and every day at 03:00 UTC; nothing happens if it does already."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(EventRetentionWorkflow.run, id=SCHEDULE_ID, task_queue=ORCHESTRATION),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(days=1), offset=timedelta(hours=3))]),
+        # A week, for a machine that is switched off at night.
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(days=7)),
+    )
+    try:
+        await client.create_schedule(SCHEDULE_ID, schedule, trigger_immediately=True)
+    except ScheduleAlreadyRunningError:
+        return
