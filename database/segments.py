@@ -1,0 +1,300 @@
+"""Whom do criteria mean? The one place where they become SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from psycopg.errors import QueryCanceled
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from database.eligibility import ADDRESS
+from database.engine import Connection
+from database.segment_fields import Fields, Given
+from marketing.segment_conditions import Condition, Where, WhereAll, WhereAny, WhereCondition, WhereNot
+from marketing.segment_events import Event, Total
+from marketing.segment_fields import Kind
+from marketing.segment_names import DaysWithoutActivity, Engagement, SpendingLevel, SubscriptionTier
+from marketing.segments import AllOf, AnyOf, Bucket, Criterion, InSegment, Not, expanded, nodes
+
+Parameters = dict[str, Any]
+
+# Events are received at most so much before they happen, so their ids tell which months to look into.
+_AHEAD = timedelta(hours=1)
+
+
+def condition(
+    criteria: Criterion, *, now: datetime, prefix: str = "", among: str | None = None
+) -> tuple[str, Parameters]:
+    """SQL that is true for a row of `contacts` that belongs, false or NULL for another, and its parameters.
+
+    Whether the contact was deleted is not asked.
+
+    Args:
+        prefix: begins the names of the parameters, so that several conditions go into one statement.
+        among: the name of a parameter with an array of ids of contacts: only they, and what they did, are looked at.
+    """
+    compiler = _Compiler(Given(prefix), now, among)
+    belongs = compiler.criterion(criteria)
+    if among:
+        belongs = f"contacts.id = ANY (CAST(:{among} AS uuid[])) AND {belongs}"
+    return belongs, compiler.given.parameters
+
+
+@dataclass(frozen=True)
+class _Done:
+    """Events of any of these names, otherwise as asked."""
+
+    names: tuple[str, ...]
+    asked: Event | Total
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    """What is known of contacts in other tables makes sets of ids, and what is asked is whether a contact is in a set.
+
+    Where all of several must hold, PostgreSQL joins with the set, or with what is not in it (`joins`). Below an `any`
+    it can't, and looks each contact up in a hash table of the set, if that should fit into memory: see `plan_well`.
+    """
+
+    given: Given
+    now: datetime
+    among: str | None
+
+    @cached_property
+    def _contacts(self) -> Fields:
+        return Fields("contacts", "attributes", self.given, self.now)
+
+    @cached_property
+    def _events(self) -> Fields:
+        return Fields("events", "properties", self.given, self.now)
+
+    def criterion(self, node: Criterion | _Done, *, holds: bool = True, joins: bool = True) -> str:
+        """SQL for whether the criterion holds; or, with `holds=False`, for whether it does not."""
+        match node:
+            case AllOf(all=parts):
+                return self._several(parts, "AND" if holds else "OR", holds, joins)
+            case AnyOf(any=parts):
+                return self._several(parts, "OR" if holds else "AND", holds, joins)
+            case Not(not_=one):
+                return self.criterion(one, holds=not holds, joins=joins)
+            case SpendingLevel() | Engagement() | SubscriptionTier() | DaysWithoutActivity():
+                return self.criterion(expanded(node), holds=holds, joins=joins)
+            case Event():
+                return self.criterion(_Done((node.event,), node), holds=holds, joins=joins)
+            case Total():
+                return self._total(node, holds, joins)
+            case _Done(names=names, asked=Event() as event):
+                return self._event(names, event, holds, joins)
+            case InSegment(segment=segment):
+                members = f"SELECT contact_id FROM segment_members WHERE segment_id = {self.given(segment, 'uuid')}"
+                return self._is_in(members + self._limit("contact_id"), holds, joins)
+            case Condition() if node.subject.kind is Kind.SUBSCRIPTION:
+                return self._subscription(node, holds, joins)
+            case Condition() if node.subject.kind is Kind.SUPPRESSION:
+                return self._suppression(node, holds, joins)
+            case Condition():
+                asked = self._contacts.holds(node)
+            case Bucket():
+                asked = self._bucket(node)
+        return f"({asked})" if holds else f"({asked}) IS NOT TRUE"
+
+    def _several(self, parts: Sequence[Criterion], word: str, holds: bool, joins: bool) -> str:
+        # “Neither opened nor clicked” and “opened or clicked” are one set each, of events of either name.
+        whole: Sequence[Criterion | _Done] = _together(parts) if (word == "AND") != holds else parts
+        joins = joins and word == "AND"
+        return f"({f' {word} '.join(self.criterion(part, holds=holds, joins=joins) for part in whole)})"
+
+    # -- sets of contacts --------------------------------------------------------------------------------------------
+
+    def _is_in(self, ids: str, holds: bool, joins: bool, key: str = "contacts.id") -> str:
+        if holds:
+            return f"{key} IN ({ids})"
+        if joins:
+            return f"NOT EXISTS (SELECT FROM ({ids}) AS these (key) WHERE these.key = {key})"
+        return f"({key} IN ({ids})) IS NOT TRUE"
+
+    def _limit(self, ids: str) -> str:
+        return f" AND {ids} = ANY (CAST(:{self.among} AS uuid[]))" if self.among else ""
+
+    def _subscription(self, asked: Condition, holds: bool, joins: bool) -> str:
+        channel, topic = asked.subject.path
+        found = (
+            f"SELECT contact_id FROM subscriptions WHERE channel = {self.given(channel, 'text')}"
+            f" AND topic = {self.given(topic, 'text')}{self._limit('contact_id')}"
+        )
+        match asked.operator, asked.operand:
+            case "exists", there:
+                return self._is_in(found, holds == there, joins)
+            case operator, tuple(statuses):
+                found += f" AND status = ANY ({self.given(list(statuses), 'text[]')})"
+            case operator, status:
+                found += f" AND status = {self.given(status, 'text')}"
+        return self._is_in(found, holds == (operator in ("is", "in")), joins)
+
+    def _suppression(self, asked: Condition, holds: bool, joins: bool) -> str:
+        (channel,) = asked.subject.path
+        address = ADDRESS[channel]
+        found = f"SELECT address FROM suppressions WHERE channel = {self.given(channel, 'text')}"
+        if self.among:
+            theirs = f"SELECT {address} FROM contacts WHERE id = ANY (CAST(:{self.among} AS uuid[]))"
+            found += f" AND address = ANY (ARRAY ({theirs}))"
+        return self._is_in(found, holds == asked.operand, joins, address)
+
+    def _bucket(self, drawn: Bucket) -> str:
+        """As `marketing.segments.bucket_of`."""
+        low, high = drawn.bucket
+        digest = f"sha256(convert_to({self.given(drawn.seed, 'text')} || CAST(contacts.id AS text), 'UTF8'))"
+        bucket = f"mod(CAST(substr({digest}, 1, 4) AS bigint), 100)"
+        return f"{bucket} >= {self.given(low, 'int')} AND {bucket} < {self.given(high, 'int')}"
+
+    # -- what they did -----------------------------------------------------------------------------------------------
+
+    def _event(self, names: Sequence[str], event: Event, holds: bool, joins: bool) -> str:
+        low, high = event.count.range if event.count else (0, 0) if event.never else (1, None)
+        timings = [
+            (aggregate, timing.span(self.now))
+            for aggregate, timing in (("min", event.first), ("max", event.last))
+            if timing
+        ]
+        if timings:
+            low = max(low, 1)
+        found = self._happened(names, event)
+        if low == 0:  # who did it more often does not belong, and all the others do
+            assert high is not None
+            low, high, holds = high + 1, None, not holds
+        having = [self.given.within(f"{aggregate}(occurred_at)", span) for aggregate, span in timings]
+        having += [f"count(*) >= {self.given(low, 'bigint')}"] if low > 1 else []
+        having += [f"count(*) <= {self.given(high, 'bigint')}"] if high is not None else []
+        if having:
+            found += f" GROUP BY contact_id HAVING {' AND '.join(having)}"
+        return self._is_in(found, holds, joins)
+
+    def _total(self, total: Total, holds: bool, joins: bool) -> str:
+        reached = self._events.total(total.path, total.operator, total.operand)
+        # Whoever has done none of it comes to 0. If that is as asked, those who don't belong are found instead.
+        enough = _is_enough(0, total)
+        having = f"NOT ({reached})" if enough else reached
+        found = f"{self._happened((total.event,), total)} GROUP BY contact_id HAVING {having}"
+        return self._is_in(found, holds != enough, joins)
+
+    def _happened(self, names: Sequence[str], asked: Event | Total) -> str:
+        """The contact of each such event."""
+        span = asked.span(self.now)
+        conditions = [
+            f"name = ANY ({self.given(list(names), 'text[]')})"
+            if names[1:]
+            else f"name = {self.given(names[0], 'text')}",
+            "contact_id IS NOT NULL",
+        ]
+        if span.start or span.end:
+            conditions.append(self.given.within("occurred_at", span))
+        if not asked.machines:
+            conditions.append("NOT machine")
+        if asked.where:
+            conditions.append(self._where(asked.where))
+        if self.among and span.start:
+            # Or else every month is looked into for every contact. For a whole account the index tells at once that a
+            # month has none; and as it does not hold the id, each event would have to be read.
+            conditions.append(f"events.id >= uuidv7_floor({self.given(span.start - _AHEAD, 'timestamptz')})")
+        return f"SELECT contact_id FROM events WHERE {' AND '.join(conditions)}{self._limit('contact_id')}"
+
+    def _where(self, node: Where) -> str:
+        match node:
+            case WhereAll(all=parts):
+                return f"({' AND '.join(map(self._where, parts))})"
+            case WhereAny(any=parts):
+                return f"({' OR '.join(map(self._where, parts))})"
+            case WhereNot(not_=one):
+                return f"({self._where(one)}) IS NOT TRUE"
+            case WhereCondition():
+                return f"({self._events.holds(node)})"
+
+
+def _is_enough(number: float, total: Total) -> bool:
+    match total.operator, total.operand:
+        case "exactly", asked:
+            return number == asked
+        case "at_least", int() | float() as asked:
+            return number >= asked
+        case "at_most", int() | float() as asked:
+            return number <= asked
+        case "more_than", int() | float() as asked:
+            return number > asked
+        case "less_than", int() | float() as asked:
+            return number < asked
+        case "between", (int() | float() as low, int() | float() as high):
+            return low <= number <= high
+    raise AssertionError(total)
+
+
+def _together(parts: Sequence[Criterion]) -> list[Criterion | _Done]:
+    """Events that differ by their names alone become one."""
+    alike: dict[Criterion, list[str]] = {}
+    for part in parts:
+        plain = isinstance(part, Event) and not (part.count or part.first or part.last or part.never)
+        names = alike.setdefault(part.model_copy(update={"event": ""}) if plain else part, [])
+        names += [part.event] if isinstance(part, Event) else []
+    return [
+        _Done(tuple(dict.fromkeys(names)), part) if isinstance(part, Event) else part for part, names in alike.items()
+    ]
+
+
+# -- a look at whom they mean ----------------------------------------------------------------------------------------
+
+# In all, for the hash tables of one statement.
+_MEMORY_MB, _WORK_MEM_MB = 2048, 16
+
+
+class TakesTooLong(Exception):
+    """The criteria ask for more than can be answered while somebody waits."""
+
+
+async def plan_well(tx: Connection, criteria: Criterion) -> None:
+    """Have the rest of this transaction planned as whole accounts want it, or hundreds of contacts at once."""
+    sets = sum(isinstance(node, Event | Total | InSegment) for node in nodes(criteria))
+    settings = {
+        "jit": "off",
+        # Nothing is known of what is in attributes: where ten contacts are expected and a million found, a loop takes
+        # hours. A hash join takes as long for ten as it takes anyway.
+        "enable_nestloop": "off",
+        # A set that is not expected to fit into memory would be looked through from end to end for each contact.
+        "work_mem": f"{_WORK_MEM_MB}MB",
+        "hash_mem_multiplier": str(max(1, _MEMORY_MB // _WORK_MEM_MB // max(1, sets))),
+        # The same statement is another one with another event.
+        "plan_cache_mode": "force_custom_plan",
+    }
+    calls = ", ".join(f"set_config('{name}', :{name}, true)" for name in settings)
+    await tx.execute(text(f"SELECT {calls}"), settings)
+
+
+async def count_and_sample(
+    tx: Connection, criteria: Criterion, *, now: datetime, limit: int = 10, seconds: float = 5
+) -> tuple[int, list[UUID]]:
+    """How many living contacts belong, and some of them.
+
+    Raises:
+        TakesTooLong: it could not be told within so many seconds. The transaction is lost.
+    """
+    await plan_well(tx, criteria)
+    await tx.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": f"{seconds * 1000:.0f}"})
+    belongs, parameters = condition(criteria, now=now)
+    whom = f"FROM contacts WHERE contacts.deleted_at IS NULL AND {belongs}"
+    try:
+        # Counted group by group, with one of each: so both come of one pass, in which all processes take part.
+        groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 4095"
+        counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[:{limit:d}] FROM ({groups}) AS groups")
+        size, some = (await tx.execute(counted, parameters)).one()
+        if len(some or ()) < min(size, limit):  # of the few that there are, two came into one group
+            some = (await tx.execute(text(f"SELECT contacts.id {whom} LIMIT {limit:d}"), parameters)).scalars()
+    except OperationalError as error:
+        if isinstance(error.orig, QueryCanceled):
+            raise TakesTooLong(
+                f"These criteria take more than {seconds:g} seconds to be tried. Ask for less, or make a segment of"
+                " them: its members are found in the background."
+            ) from error
+        raise
+    return int(size), list(some or ())
