@@ -60,7 +60,7 @@ class Frozen(BaseModel):
 
 class StateChange(CampaignRef):
     state: Literal["running", "paused", "cancelled", "completed", "failed"]
-    reason: str = ""
+    reason: Discreet = ""
     final: bool = False  # the workflow ends with this
 
 
@@ -68,7 +68,7 @@ class StateAnswer(BaseModel):
     """The state that the campaign has now, whoever gave it."""
 
     state: str
-    reason: str = ""
+    reason: Discreet = ""
 
 
 class DeliverInput(CampaignRef):
@@ -110,7 +110,7 @@ class UnattendedCampaign(CampaignRef):
     name: Discreet  # the sweep's history keeps it too
     starts_at: datetime | None
     state: str = "running"
-    reason: str = ""
+    reason: Discreet = ""
     begun: bool = False  # its audience is frozen: only the ledger knows what is left
 
 

@@ -12,7 +12,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -23,9 +23,9 @@ from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
 from api.errors import Conflict, Unavailable
 from database import campaigns
 from marketing.campaigns import CampaignState, Move, Schedule
-from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
+from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, start_options
 from workflows.inputs import CampaignInput, Command
-from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST, STARTING
+from workflows.options import ORCHESTRATION, STARTING
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -94,14 +94,11 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
         await temporal.start_workflow(
             CampaignWorkflow.run,
             input,
-            id=campaign_workflow_id(campaign.id),
             task_queue=ORCHESTRATION,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=search_attributes(input, state),
-            static_summary=input.name,
             rpc_timeout=STARTING,
-            priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),
+            **start_options(input, state),
         )
     except WorkflowAlreadyStartedError:
         pass  # the sweep was faster
@@ -138,9 +135,10 @@ async def resume_campaign(
         allow(Move.RESUME, (await find(tx, campaign_id)).state)
     temporal: Client = request.app.state.temporal
     handle = _handle(temporal, campaign_id)
+    told = Command(reason=(why or Why()).reason)
     try:
         async with asyncio.timeout(request.app.state.patience_seconds):
-            await handle.execute_update(CampaignWorkflow.resume, Command(reason=(why or Why()).reason))
+            await handle.execute_update(CampaignWorkflow.resume, told)
     except _SILENT as error:
         raise Unavailable(
             "No worker took this up in time. The campaign may resume later; look at its status."
@@ -148,6 +146,8 @@ async def resume_campaign(
     except WorkflowUpdateFailedError as error:
         raise Conflict(str(error.cause)) from error
     async with caller.transaction() as tx:
+        if why and why.reason != told.reason:  # the worker, who wrote it down, has it without the addresses in it
+            await campaigns.give_whole_reason(tx, campaign_id, CampaignState.RUNNING, told.reason, why.reason)
         return answer(await find(tx, campaign_id))
 
 

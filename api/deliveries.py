@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from temporalio.client import Client
-from temporalio.common import Priority, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from activities.inputs import CampaignRef
@@ -24,9 +24,9 @@ from database.resolutions import Overtaken, Uncertain, Which
 from marketing.campaigns import CampaignState
 from marketing.deliveries import UncertainReason
 from marketing.resolutions import RESENDING, Action, why_not
-from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
+from workflows.campaigns import CampaignWorkflow, start_options
 from workflows.inputs import CampaignInput
-from workflows.options import ORCHESTRATION, PRIORITY_BROADCAST, STARTING
+from workflows.options import ORCHESTRATION, STARTING
 
 router = APIRouter(prefix="/api/deliveries", tags=["deliveries"])
 
@@ -196,14 +196,11 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
         await temporal.start_workflow(
             CampaignWorkflow.run,
             input,
-            id=campaign_workflow_id(campaign.id),
             task_queue=ORCHESTRATION,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=search_attributes(input, campaign.state),
-            static_summary=input.name,
             start_signal=CampaignWorkflow.look_again.__name__,
             rpc_timeout=STARTING,
-            priority=Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(caller.account_id)),
+            **start_options(input, campaign.state),
         )
     except RPCError as error:
         if error.status not in AWAY:

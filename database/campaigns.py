@@ -200,6 +200,22 @@ async def change_state(
     return (await state_of(tx, campaign_id))[0], changed
 
 
+async def give_whole_reason(tx: Connection, campaign_id: UUID, state: CampaignState, told: str, whole: str) -> None:
+    """Keep what a person said of their last move in their own words, which not everybody was told."""
+    await tx.execute(
+        update(campaigns)
+        .where(campaigns.c.id == campaign_id, campaigns.c.state == state, campaigns.c.state_reason == told)
+        .values(state_reason=whole)
+    )
+    moves = select(events.c.id).where(events.c.campaign_id == campaign_id, events.c.name == f"campaign.{state}")
+    last = moves.order_by(events.c.id.desc()).limit(1).scalar_subquery()
+    await tx.execute(
+        update(events)
+        .where(events.c.id == last, events.c.properties["reason"].astext == told)
+        .values(properties={"reason": whole})
+    )
+
+
 async def reopen(tx: Connection, account_id: UUID, campaign_id: UUID) -> bool:
     """Let a campaign send again into which messages were put back; False if it has ended for good.
 

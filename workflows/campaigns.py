@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
@@ -32,6 +33,23 @@ LONGEST_BACKOFF = timedelta(minutes=5)
 
 def campaign_workflow_id(campaign_id: UUID) -> str:
     return f"campaign-{campaign_id}"
+
+
+class StartOptions(TypedDict):
+    id: str
+    search_attributes: TypedSearchAttributes
+    priority: Priority
+    static_summary: str
+
+
+def start_options(input: CampaignInput, state: str) -> StartOptions:
+    """How a campaign's workflow is started, whoever starts it: the API or the sweep."""
+    return {
+        "id": campaign_workflow_id(input.campaign_id),
+        "search_attributes": search_attributes(input, state),
+        "priority": Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(input.account_id)),
+        "static_summary": input.name,
+    }
 
 
 def search_attributes(input: CampaignInput, state: str) -> TypedSearchAttributes:

@@ -17,7 +17,7 @@ class CampaignProgressState(BaseModel):
     waves: list[WaveOfShards]  # not begun yet
     waiting: list[ShardDue]  # begun, with more to come
     state: str
-    reason: str = ""
+    reason: Discreet = ""
 
 
 class CampaignInput(BaseModel):
@@ -41,7 +41,7 @@ class Progress(BaseModel):
     """Answer of the query `progress` and of the updates."""
 
     state: str
-    reason: str
+    reason: Discreet
     totals: Totals
     pending: int
     shards_under_way: int
@@ -50,4 +50,4 @@ class Progress(BaseModel):
 class Command(BaseModel):
     """Argument of the updates `pause`, `resume` and `cancel`."""
 
-    reason: str = ""
+    reason: Discreet = ""

@@ -19,8 +19,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportFailure
     from activities.sweeps import Sweeps
-    from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
-    from workflows.imports import ContactImportWorkflow, start_options
+    from workflows import campaigns, imports
+    from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
+    from workflows.imports import ContactImportWorkflow
     from workflows.inputs import CampaignInput
     from workflows.options import CRUNCHING, ORCHESTRATION, QUICK
 
@@ -46,10 +47,8 @@ class SweepWorkflow:
                 await workflow.start_child_workflow(
                     CampaignWorkflow.run,
                     input,
-                    id=campaign_workflow_id(campaign.campaign_id),
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                    search_attributes=search_attributes(input, campaign.state),
-                    static_summary=input.name,
+                    **campaigns.start_options(input, campaign.state),
                 )
             except WorkflowAlreadyStartedError:
                 continue  # the launch got there in the meantime
@@ -64,7 +63,7 @@ class SweepWorkflow:
                     ContactImportWorkflow.run,
                     waiting,
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                    **start_options(waiting),
+                    **imports.start_options(waiting),
                 )
             except WorkflowAlreadyStartedError:
                 continue  # the upload got there in the meantime

@@ -104,6 +104,25 @@ async def test_an_address_in_the_name_of_a_campaign_is_not_handed_to_temporal(
     assert "For [address]" in history and "jo@" not in history
 
 
+async def test_an_address_in_a_reason_is_kept_and_not_handed_to_temporal(
+    api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 200)
+    campaign = await created(api, rate_limit_per_second=50)
+    await api.post(f"/api/campaigns/{campaign}/launch")
+    await sink.next_arrival()
+    for move in ("pause", "resume", "pause", "cancel"):
+        said = f"jo@example.org says: {move}"
+        answer = await api.post(f"/api/campaigns/{campaign}/{move}", json={"reason": said})
+        assert answer.json()["status_reason"] == said
+    await finished(temporal, campaign)
+    events = (await api.get(f"/api/campaigns/{campaign}/events")).json()["items"]
+    reasons = [event["properties"]["reason"] for event in events if "reason" in event["properties"]]
+    assert sorted(reasons) == sorted(f"jo@example.org says: {move}" for move in ("pause", "resume", "pause", "cancel"))
+    history = str((await temporal.get_workflow_handle(f"campaign-{campaign}").fetch_history()).events)
+    assert "[address] says: resume" in history and "jo@" not in history
+
+
 async def test_a_hundred_launches_at_once_start_one_run(
     api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:

@@ -108,17 +108,19 @@ async def test_a_campaign_whose_workflow_was_ended_goes_on_where_it_stood(
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_an_address_in_a_campaigns_name_comes_into_no_history(
+async def test_an_address_in_a_campaigns_name_or_in_a_reason_comes_into_no_history(
     temporal: Client, account: TestAccount, begun: bool
 ) -> None:
     sent = await broadcast(account, campaign_name="For jo@example.org")
     if begun:
         async with account.transaction() as tx:
-            await campaigns.hold(tx, account.id, sent.id, "Restored.")
+            await campaigns.hold(tx, account.id, sent.id, "Restored, said jo@example.org.")
     sweeping = f"sweep-{uuid4()}"
     await temporal.execute_workflow(SweepWorkflow.run, id=sweeping, task_queue=ORCHESTRATION)
     run = temporal.get_workflow_handle(campaign_workflow_id(sent.id))
-    assert await (await run.describe()).static_summary() == "For [address]"
+    described = await run.describe()
+    assert await described.static_summary() == "For [address]"
+    assert described.raw_info.priority.fairness_key == str(account.id)  # as if the API had started it
     for handle in (run, temporal.get_workflow_handle(sweeping)):
         history = str((await handle.fetch_history()).events)
         assert "For [address]" in history and "jo@" not in history
