@@ -34,6 +34,28 @@ def after_commit(tx: Connection, tell: Callable[[], None]) -> None:
     tx.info.setdefault(_AFTER_COMMIT, []).append(tell)
 
 
+class TooSlow(Exception):
+    """A statement was ended because it took longer than it may; its transaction can only be rolled back."""
+
+
+@asynccontextmanager
+async def deadline(tx: Connection, seconds: float) -> AsyncIterator[None]:
+    """Let no statement of this block take longer.
+
+    Raises:
+        TooSlow: one did.
+    """
+    change = text("SELECT current_setting('statement_timeout'), set_config('statement_timeout', :to, true)")
+    before = (await tx.execute(change, {"to": f"{int(seconds * 1000)}ms"})).scalar_one()
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.QueryCanceled):
+            raise TooSlow(f"It took longer than {seconds:g} s.") from error
+        raise
+    await tx.execute(change, {"to": before})
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
