@@ -128,6 +128,12 @@ class Settings(BaseSettings):
         description="How long a set of messages belongs to the worker that took it. The messages that a killed worker "
         "had in hand are settled after so long.",
     )
+    segment_sweep_seconds: int = Field(
+        300,
+        ge=1,
+        description="How often segments are worked out whose members change as time passes. What else changes them is "
+        "followed within seconds.",
+    )
     metrics_token: ApiKey | None = Field(
         None,
         description="Whoever shows it as `Authorization: Bearer …` may read `/metrics` of the API. "

@@ -15,6 +15,7 @@ from activities.deliveries import Deliveries
 from activities.events import Events
 from activities.imports import Imports
 from activities.samples import Samples
+from activities.segments import Segments
 from activities.sweeps import Sweeps
 from channels.base import Channel
 from channels.smtp import SmtpChannel
@@ -23,16 +24,20 @@ from marketing.tracking import RecipientLinks, Tokens
 from settings import Settings
 from telemetry import tracing
 from telemetry.sdk import measured_runtime
-from workflows import events, sweeps
+from workflows import events, segments, sweeps
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.events import EventRetentionWorkflow
 from workflows.imports import ContactImportWorkflow
-from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION
+from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION, SEGMENTS
 from workflows.samples import SampleWorkflow
+from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWorkflow
 from workflows.sweeps import SweepWorkflow
 
-WORKFLOWS = [CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow]
+WORKFLOWS = [
+    *(CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow),
+    *(SegmentsWorkflow, RefreshWorkflow, SegmentSweepWorkflow),
+]
 SCHEDULES = [events.ensure_schedule, sweeps.ensure_schedule]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
@@ -52,6 +57,7 @@ async def working(
     """Work on every task queue until the block ends."""
     campaigns = Campaigns(database)
     importing = Imports(database)
+    belonging = Segments(database)
     keeping = Events(database)
     delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
     workers = [
@@ -59,7 +65,10 @@ async def working(
             client,
             task_queue=ORCHESTRATION,
             workflows=WORKFLOWS,
-            activities=[campaigns.change_state, campaigns.open_shards, campaigns.read_state, importing.fail_import],
+            activities=[
+                *(campaigns.change_state, campaigns.open_shards, campaigns.read_state),
+                *(importing.fail_import, belonging.follow_changes),
+            ],
             graceful_shutdown_timeout=PATIENCE,
         ),
         Worker(
@@ -82,6 +91,13 @@ async def working(
                 importing.stage_rows,
                 importing.merge_people,
             ],
+            max_concurrent_activities=4,
+            graceful_shutdown_timeout=PATIENCE,
+        ),
+        Worker(
+            client,
+            task_queue=SEGMENTS,
+            activities=[belonging.refresh, belonging.sweep],
             max_concurrent_activities=4,
             graceful_shutdown_timeout=PATIENCE,
         ),
@@ -120,6 +136,8 @@ async def run_worker(settings: Settings) -> None:
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
     for ensure_schedule in SCHEDULES:
         await ensure_schedule(client)
+    await segments.ensure_schedules(client, timedelta(seconds=settings.segment_sweep_seconds))
+    await segments.ensure_following(client)
     async with working(
         client,
         database,

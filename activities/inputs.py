@@ -121,8 +121,6 @@ class Unattended(BaseModel):
     not_told: list[UUID] = []  # cancelled in the database, still at work
     waiting: list[ImportRef] = []  # imports at which nobody is at work
     broken_off: list[ImportRef] = []  # imports whose file will never be complete
-    unsettled: list["SegmentRef"] = []  # segments whose members nobody is computing, though it is time
-    unfollowed: bool = False  # nobody settles what changes for segments
 
 
 class SendSample(CampaignRef):

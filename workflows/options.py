@@ -8,7 +8,8 @@ from temporalio.common import RetryPolicy
 ORCHESTRATION = "orchestration"
 DELIVERY_EMAIL = "delivery-email"
 BULK = "bulk"
-TASK_QUEUES = (ORCHESTRATION, DELIVERY_EMAIL, BULK)
+SEGMENTS = "segments"
+TASK_QUEUES = (ORCHESTRATION, DELIVERY_EMAIL, BULK, SEGMENTS)
 
 # Lower is sooner.
 PRIORITY_TEST, PRIORITY_AUTOMATION, PRIORITY_BROADCAST = 1, 2, 4
@@ -70,4 +71,20 @@ IMPORTING: ActivityOptions = {
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=100
     ),
+}
+
+# What changes is settled as it comes. Whoever is lost is missed after five seconds; twice at work does no harm.
+FOLLOWING: ActivityOptions = {
+    "task_queue": ORCHESTRATION,
+    "start_to_close_timeout": timedelta(hours=2),
+    "heartbeat_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2)),
+}
+
+# All members of segments are computed.
+COMPUTING: ActivityOptions = {
+    **CRUNCHING,
+    "task_queue": SEGMENTS,
+    "start_to_close_timeout": timedelta(hours=6),
+    "heartbeat_timeout": timedelta(seconds=10),
 }

@@ -1,0 +1,175 @@
+"""Who belongs is kept: what changed is settled as it comes, and what time changes when its turn comes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from uuid import UUID
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.heartbeats import beating
+from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
+from database import memberships, touches
+from database.engine import AWAY, Database, TooSlow
+from database.memberships import Kept, Settled
+from telemetry import metrics
+
+log = structlog.get_logger()
+
+# Rarely enough to cost nothing where nothing happens, and a small part of the five seconds that a change may take.
+POLL_SECONDS = 0.25
+# So many touches of an account in its turn: a fifth of a second for a segment or two.
+TURN = 1_000
+# So many contacts of one segment under one lock.
+SLICE = 5_000
+# How long a recompute waits for what began before it to end, to look once more.
+LONGEST_WAIT = 300.0
+
+
+@dataclass
+class Segments:
+    database: Database
+    doubted: set[UUID] = field(default_factory=set)  # with these the database went away
+
+    @activity.defn
+    async def follow_changes(self, input: FollowInput) -> None:
+        """Settle what changes, as it comes, until a moment; a slice for each account in turn."""
+        async with beating(), _until_the_worker_stops():
+            while datetime.now(UTC) < input.until:
+                waiting = await touches.accounts(self.database, input.lane, input.lanes)
+                for account_id in waiting:
+                    await self.take_turn(account_id)
+                if not waiting:
+                    await asyncio.sleep(POLL_SECONDS)
+
+    @activity.defn
+    async def refresh(self, ref: SegmentRef) -> Recomputed:
+        """Compute all members of one segment."""
+        async with beating(), _until_the_worker_stops():
+            return Recomputed(segments=1, **asdict(await self._recompute(ref.account_id, ref.segment_id)))
+
+    @activity.defn
+    async def sweep(self, input: SweepInput) -> Recomputed:
+        """Compute all members of the segments that time changes, of those that are new or failed, and by night of all.
+
+        An attempt goes on where the one before was ended: with what was not computed since the sweep began.
+        """
+        done, total = 0, Settled()
+        async with beating(), _until_the_worker_stops():
+            async with self.database.transaction(None) as tx:
+                kept = await memberships.kept(tx)
+            for each in kept:
+                if _is_due(each, input):
+                    # What time has changed by now would pass for drift.
+                    watched = each.in_order and not each.depends_on_time
+                    total += await self._recompute(each.account_id, each.segment_id, watched=watched)
+                    done += 1
+        if total.drift:
+            log.warning("memberships had drifted", contacts=total.drift)
+        return Recomputed(segments=done, **asdict(total))
+
+    # -- what they do ------------------------------------------------------------------------------------------------
+
+    async def take_turn(self, account_id: UUID) -> None:
+        """Settle some of what waits for an account. Only then is it forgotten: who is killed in between leaves it to be
+        settled again, which changes nothing."""
+        async with self.database.transaction(account_id) as tx:
+            waiting = await touches.oldest(tx, TURN)
+        for segment_id, contacts in waiting.concerned.items():
+            async with self._failing_alone(account_id, segment_id):
+                await self._settle(account_id, segment_id, contacts)
+        async with self.database.transaction(account_id) as tx:
+            seconds = await touches.forget(tx, waiting)
+        for each in seconds:
+            metrics.settled_seconds.observe(each)
+
+    async def _recompute(self, account_id: UUID, segment_id: UUID, *, watched: bool = False) -> Settled:
+        total = Settled()
+        async with self._failing_alone(account_id, segment_id):
+            async with self.database.transaction(account_id) as tx:
+                mark = await memberships.begin(tx, segment_id)
+            give_up = monotonic() + LONGEST_WAIT
+            while mark is not None:
+                now = datetime.now(UTC)
+                async with self.database.transaction(account_id) as tx:
+                    found = await memberships.candidates(tx, segment_id, now=now)
+                if found is None:
+                    break
+                for contacts in found.slices(SLICE):
+                    total += await self._settle(account_id, segment_id, contacts, watched=watched)
+                async with self.database.transaction(account_id) as tx:
+                    await memberships.finish(tx, segment_id, found, now=now)
+                if found.oldest >= mark or monotonic() > give_up:
+                    break
+                await self._all_ended(mark, give_up)
+        return total
+
+    async def _settle(
+        self, account_id: UUID, segment_id: UUID, contacts: list[UUID], *, watched: bool = False
+    ) -> Settled:
+        async with self.database.transaction(account_id) as tx:
+            return await memberships.settle(tx, segment_id, contacts, now=datetime.now(UTC), watched=watched)
+
+    async def _all_ended(self, before: int, give_up: float) -> None:
+        """What changed when nobody looked at it yet may not be committed yet."""
+        while monotonic() < give_up:
+            async with self.database.transaction(None) as tx:
+                if await memberships.all_ended(tx, before):
+                    return
+            await asyncio.sleep(POLL_SECONDS)
+
+    @asynccontextmanager
+    async def _failing_alone(self, account_id: UUID, segment_id: UUID) -> AsyncIterator[None]:
+        """What fails here is the segment's own problem: the others go on, and it is computed as a whole later.
+
+        But where the database goes away, once is nobody's fault.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, AWAY) and segment_id not in self.doubted:
+                self.doubted.add(segment_id)
+                raise
+            problem = "Its members could not be worked out: see the log of the worker. It will be tried again."
+            if isinstance(error, TooSlow):
+                problem = "Its members could not be worked out in time. Ask for less: fewer events, a shorter time."
+            async with self.database.transaction(account_id) as tx:
+                await memberships.fail(tx, segment_id, problem)
+            metrics.segment_failures.inc()
+            log.exception("segment not settled", account_id=str(account_id), segment_id=str(segment_id))
+        self.doubted.discard(segment_id)
+
+
+def _is_due(segment: Kept, input: SweepInput) -> bool:
+    if not segment.in_order:
+        return segment.retry_at is None or segment.retry_at <= input.now
+    computed = segment.settled_at is not None and segment.settled_at >= input.now
+    return (input.nightly or segment.depends_on_time) and not computed
+
+
+@asynccontextmanager
+async def _until_the_worker_stops() -> AsyncIterator[None]:
+    """End the block at once when the worker is asked to stop, wherever it is, for another worker to take it up."""
+    block = asyncio.current_task()
+    assert block
+
+    async def stop() -> None:
+        await activity.wait_for_worker_shutdown()
+        block.cancel()
+
+    stopping = asyncio.create_task(stop())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not activity.is_worker_shutdown():
+            raise
+        raise ApplicationError(
+            "The worker stops.", next_retry_delay=timedelta(milliseconds=50), category=ApplicationErrorCategory.BENIGN
+        ) from None
+    finally:
+        stopping.cancel()
