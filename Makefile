@@ -25,7 +25,8 @@ up: $(READY) ## Start the whole stack and keep it running.
 	@$(BIN)/carillon up
 
 test: $(READY) ## Run every test.
-	@$(BIN)/python -m pytest
+	@# The chaos tests keep one process, most of the time waiting; the others take file after file meanwhile.
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Run what CI runs: format, lint, types, import contracts, tests.
 	$(BIN)/ruff format --check .

@@ -26,6 +26,21 @@ SECRET_KEY = b"a secret key of the tests, 32 bytes or more"
 PUBLIC_URL = "http://carillon.test"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: `make test` has several processes, and the rest fits in beside it."""
+    items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("chaos", "long")])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line for each fault that the chaos tests have done, whichever process did it."""
+    reports = [each for when in ("passed", "failed") for each in terminalreporter.getreports(when)]
+    told = [said for each in reports for name, said in each.user_properties if name == "fault"]
+    if told:
+        terminalreporter.section("what became of each fault")
+        for line in told:
+            terminalreporter.write_line(str(line))
+
+
 @pytest.fixture(scope="session")
 async def database_url() -> AsyncIterator[str]:
     """A migrated database on a real PostgreSQL."""

@@ -31,6 +31,7 @@ from tests.delivering import execute, freeze
 from tests.test_up import carillon, refusal
 from tests.up import Up, folder
 
+pytestmark = pytest.mark.long
 MESSAGES = 400
 KEY = "car_of_the_operator_herself"
 Answer = dict[str, Any]

@@ -17,6 +17,7 @@ from examples.demo import Demo
 from examples.reckoning import Claim
 from examples.stage import Stage
 
+pytestmark = pytest.mark.long
 CLI = Path(__file__).parent.parent / "cli.py"
 ROW = re.compile(r"^ (\S.*?) {2,}([\d,]+) +([\d,]+) {2,}(\S.*?) {2,}(agrees|DIFFERS)", re.MULTILINE)
 

@@ -15,6 +15,7 @@ import pytest
 from local_stack import EmbeddedTemporal, free_port
 from tests.up import CLI, FREE_PORTS, Up, clean_environment, folder
 
+pytestmark = pytest.mark.long
 OWN_KEY = "car_of_the_operator_herself"
 
 

@@ -19,6 +19,7 @@ from tests.api.test_openapi import operations
 from tests.audience import EMAIL
 from tests.up import Up, clean_environment, folder
 
+pytestmark = pytest.mark.long
 CONFIG = Path(__file__).parent / "fuzzing.toml"
 EXAMPLES = 50
 

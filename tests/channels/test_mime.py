@@ -16,6 +16,7 @@ from channels.base import Message, Rejected, Sender
 from channels.mime import address, one_line, write
 from tests.channels.messages import a_message
 
+pytestmark = pytest.mark.long
 CASES = int(os.environ.get("CARILLON_TEST_CASES", "10000"))  # 100,000 take three minutes
 NOW = 1_764_000_000
 

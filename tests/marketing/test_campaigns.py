@@ -80,7 +80,7 @@ def test_a_moment_with_an_offset_is_refused_with_a_hint() -> None:
         Schedule.model_validate({"send_at": "2026-11-27T09:00Z", "timezone": "Europe/Paris"})
 
 
-@pytest.mark.parametrize("state", ENDED)
+@pytest.mark.parametrize("state", sorted(ENDED))
 def test_what_has_ended_can_only_be_deleted(state: CampaignState) -> None:
     for move in Move:
         if move is Move.DELETE:
