@@ -1,5 +1,6 @@
 """`/api/contacts`: the people that campaigns reach."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -7,12 +8,14 @@ from fastapi import APIRouter, Query, Response
 
 from api.auth import Editor, Viewer
 from api.errors import Conflict, NotFound
-from api.paging import Cursor, Limit, Page, page_of
-from database import contacts
+from api.paging import Cursor, Limit, Page, PairCursor, page_of, pair_cursor, read_pair
+from database import contacts, timelines
 from database.contacts import Filters, Nameless, Taken
+from database.timelines import Place
 from marketing.contacts import Contact, ContactChanges, NewContact
 from marketing.moments import Moment
 from marketing.text import Printable
+from marketing.timelines import TimelineItem
 
 router = APIRouter(prefix="/api/contacts", tags=["contacts"])
 
@@ -84,6 +87,38 @@ async def delete_contact(contact_id: UUID, caller: Editor) -> None:
     async with caller.transaction() as tx:
         if not await contacts.remove(tx, contact_id):
             raise _missing()
+
+
+@router.get(f"{_ONE}/timeline")
+async def timeline_of_contact(
+    contact_id: UUID,
+    caller: Viewer,
+    name: Annotated[
+        Printable | None, Query(max_length=200, description="Such as `message.*` or `contact.changed`.")
+    ] = None,
+    cursor: PairCursor = None,
+    limit: Limit = 50,
+) -> Page[TimelineItem]:
+    """Everything that happened to one person, newest first, and before it the messages that are still to come.
+
+    Messages that were not sent are among it, with the reason why. Who was deleted keeps a timeline.
+    """
+    async with caller.transaction() as tx:
+        if not await timelines.is_there(tx, contact_id):
+            raise _missing()
+        found = await timelines.page(tx, contact_id, name=name, after=_place(cursor), limit=limit + 1)
+    return page_of(found, limit, lambda last: pair_cursor(UUID(int=(last.at - _FIRST) // _TICK), last.id))
+
+
+_FIRST, _LAST, _TICK = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), timedelta(microseconds=1)
+
+
+def _place(cursor: str | None) -> Place | None:
+    """Where the page before ended: a moment, counted from the first that there is, and an id."""
+    if (pair := read_pair(cursor)) is None:
+        return None
+    ticks, id = pair
+    return Place(_FIRST + min(ticks.int, (_LAST - _FIRST) // _TICK) * _TICK, id)
 
 
 def _missing() -> NotFound:

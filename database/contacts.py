@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, any_, func, literal, or_, select, text, upda
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
+from database import events
 from database.engine import Connection
 from database.schema import contacts, subscriptions
 from marketing.contacts import (
@@ -20,7 +21,9 @@ from marketing.contacts import (
     NewContact,
     Subscription,
     merged_attributes,
+    told_of_change,
 )
+from marketing.events import ContactReference
 
 # What a contact is found by, the surest first, and the column that holds it.
 _KEYS = {"external_id": contacts.c.external_id, "email": contacts.c.email_key, "phone": contacts.c.phone}
@@ -68,6 +71,7 @@ async def save(tx: Connection, account_id: UUID, new: NewContact) -> tuple[Conta
         adding = postgresql.insert(contacts).values(account_id=account_id, **values).on_conflict_do_nothing()
         contact_id = (await tx.execute(adding.returning(contacts.c.id))).scalar_one_or_none()
         if contact_id:
+            await events.tell(tx, account_id, "contact.created", contact_id=contact_id, how="api")
             await _subscribe(tx, account_id, contact_id, new.subscriptions)
             return await _read(tx, contact_id), True
         known = await _known(tx, said)  # somebody else was faster
@@ -96,13 +100,14 @@ async def change(tx: Connection, account_id: UUID, contact_id: UUID, changes: Co
         said["tags"] = said["tags"] or []
     if not any({**row, **said}[key] for key in _KEYS):
         raise Nameless("A contact keeps at least one of email, phone and external_id.")
-    if any(row[name] != value for name, value in said.items()):
+    if told := told_of_change(dict(row), said):
         changing = update(contacts).where(contacts.c.id == contact_id)
         try:
             async with tx.begin_nested():
                 await tx.execute(changing.values(**said, updated_at=func.now()))
         except IntegrityError as error:
             raise await _taken(tx, contact_id, said) from error
+        await events.tell(tx, account_id, "contact.changed", contact_id=contact_id, **told)
     await _subscribe(tx, account_id, contact_id, changes.subscriptions)
     return await _read(tx, contact_id)
 
@@ -110,6 +115,30 @@ async def change(tx: Connection, account_id: UUID, contact_id: UUID, changes: Co
 async def find(tx: Connection, contact_id: UUID) -> Contact | None:
     row = (await tx.execute(_readable().where(contacts.c.id == contact_id))).mappings().one_or_none()
     return (await _with_subscriptions(tx, [row]))[0] if row else None
+
+
+async def several(tx: Connection, ids: Sequence[UUID]) -> list[Contact]:
+    """Those of them that there are, in this order."""
+    rows = {row["id"]: row for row in (await tx.execute(_readable().where(contacts.c.id.in_(ids)))).mappings()}
+    return await _with_subscriptions(tx, [rows[each] for each in ids if each in rows])
+
+
+async def referred(tx: Connection, references: Sequence[ContactReference]) -> list[UUID | None]:
+    """Whom each of them means; None where there is no such contact."""
+    means = {"id": contacts.c.id, "email": contacts.c.email_key, "external_id": contacts.c.external_id}
+    found: dict[tuple[str, object], UUID] = {}
+    for name, column in means.items():
+        if wanted := [given for each in references if (given := getattr(each, name)) is not None]:
+            rows = await tx.execute(select(contacts.c.id, column.label("given")).where(column.in_(wanted), _LIVING))
+            found |= {(name, row.given): row.id for row in rows}
+    return [next((found.get((name, given)) for name, given in each if given is not None), None) for each in references]
+
+
+async def tagged(tx: Connection, tag: str, *, after: UUID | None, limit: int) -> list[UUID]:
+    """Contacts with this tag, in the order of their ids."""
+    query = select(contacts.c.id).where(literal(tag) == any_(contacts.c.tags), _LIVING).order_by(contacts.c.id)
+    query = query.where(contacts.c.id > after) if after else query
+    return list((await tx.execute(query.limit(limit))).scalars())
 
 
 async def page(tx: Connection, filters: Filters, *, after: UUID | None, limit: int) -> list[Contact]:
@@ -133,7 +162,11 @@ async def page(tx: Connection, filters: Filters, *, after: UUID | None, limit: i
 async def remove(tx: Connection, contact_id: UUID) -> bool:
     """Nobody is written to any more who was removed; False if there is no such contact."""
     removing = update(contacts).where(contacts.c.id == contact_id, _LIVING).values(deleted_at=func.now())
-    return (await tx.execute(removing)).rowcount == 1
+    account_id = (await tx.execute(removing.returning(contacts.c.account_id))).scalar_one_or_none()
+    if account_id is None:
+        return False
+    await events.tell(tx, account_id, "contact.deleted", contact_id=contact_id)
+    return True
 
 
 async def _known(tx: Connection, said: Mapping[str, Any]) -> UUID | None:
@@ -167,16 +200,23 @@ async def _taken(tx: Connection, contact_id: UUID, said: Mapping[str, Any]) -> T
 
 
 _SUBSCRIBE = text("""
-    INSERT INTO subscriptions AS s
-        (account_id, contact_id, channel, topic, status, consent_at, consent_how, consent_where, proof)
-    VALUES (:account_id, :contact_id, :channel, :topic, :status, coalesce(:at, now()), :how, :where,
-            CAST(:proof AS jsonb))
-    ON CONFLICT (contact_id, channel, topic) DO UPDATE SET
-        status = excluded.status, consent_at = excluded.consent_at, consent_how = excluded.consent_how,
-        consent_where = excluded.consent_where, updated_at = now(),
-        proof = excluded.proof || jsonb_build_object('before', jsonb_build_object(
-            'status', s.status, 'at', s.consent_at, 'how', s.consent_how, 'where', s.consent_where))
-    WHERE s.status <> excluded.status
+    WITH changed AS (
+        INSERT INTO subscriptions AS s
+            (account_id, contact_id, channel, topic, status, consent_at, consent_how, consent_where, proof)
+        VALUES (:account_id, :contact_id, :channel, :topic, :status, coalesce(:at, now()), :how, :where,
+                CAST(:proof AS jsonb))
+        ON CONFLICT (contact_id, channel, topic) DO UPDATE SET
+            status = excluded.status, consent_at = excluded.consent_at, consent_how = excluded.consent_how,
+            consent_where = excluded.consent_where, updated_at = now(),
+            proof = excluded.proof || jsonb_build_object('before', jsonb_build_object(
+                'status', s.status, 'at', s.consent_at, 'how', s.consent_how, 'where', s.consent_where))
+        WHERE s.status <> excluded.status
+        RETURNING s.*
+    )
+    INSERT INTO events (account_id, name, contact_id, occurred_at, properties)
+    SELECT account_id, 'contact.' || status, contact_id, least(consent_at, now()),
+           jsonb_build_object('channel', channel, 'topic', topic, 'how', consent_how)
+    FROM changed WHERE status <> 'pending'
 """)
 
 

@@ -1,5 +1,18 @@
 """What happened to whom: written with what it tells of, and read again."""
 
+from uuid import UUID
+
+from sqlalchemy import insert
+
+from database.engine import Connection
+from database.schema import events
+
+
+async def tell(tx: Connection, account_id: UUID, name: str, *, contact_id: UUID, **properties: object) -> None:
+    """Write an event of a contact."""
+    told = {"account_id": account_id, "name": name, "contact_id": contact_id, "properties": properties}
+    await tx.execute(insert(events).values(told))
+
 
 def facts(changed: str) -> str:
     """A statement that makes an event of each message of `changed` that was sent, has failed or is uncertain.

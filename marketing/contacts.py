@@ -372,6 +372,25 @@ class Contact(BaseModel):
     updated_at: datetime
 
 
+def told_of_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]] | None:
+    """The names of what changed, attributes each by itself, and the tags that came and went; None if nothing did.
+
+    Never what anything was or is: this is kept in events.
+    """
+    names = [name for name in after if name != "attributes" and after[name] != before[name]]
+    if (attributes := after.get("attributes")) is not None:
+        earlier = before["attributes"]
+        changed = {name for name in {**earlier, **attributes} if earlier.get(name) != attributes.get(name)}
+        names += [f"attributes.{name}" for name in changed]
+    if not names:
+        return None
+    told = {"changed": sorted(names)}
+    if "tags" in names:
+        told["tags_added"] = sorted({*after["tags"]} - {*before["tags"]})
+        told["tags_removed"] = sorted({*before["tags"]} - {*after["tags"]})
+    return told
+
+
 _IN_TEMPLATES = ("email", "phone", "external_id", "first_name", "last_name", "country", "locale", "timezone")
 
 
