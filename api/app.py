@@ -18,6 +18,7 @@ from api import (
     contacts,
     deliveries,
     errors,
+    events,
     health,
     imports,
     keys,
@@ -39,6 +40,7 @@ ROUTERS = [
     keys.router,
     imports.router,
     contacts.router,
+    events.router,
     templates.router,
     campaigns.router,
     campaign_checks.router,
@@ -76,6 +78,7 @@ def create_app(
         gc.freeze()
         yield
         await app.state.hits.close()
+        await app.state.intake.close()
         await database.close()
 
     app = FastAPIOffline(  # the API page asks nobody else for its scripts
@@ -94,6 +97,7 @@ def create_app(
     app.state.tokens = Tokens(secret_key)
     app.state.links = RecipientLinks(public_url, app.state.tokens)
     app.state.hits = tracking.Hits(database)
+    app.state.intake = events.Intake(database)
     app.state.waiting = metrics.Waiting(database)
     app.state.metrics_token = metrics_token
     app.state.patience_seconds = patience_seconds

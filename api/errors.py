@@ -1,6 +1,6 @@
 """How do we say no? RFC 9457 problem details: a status, what is wrong, and the next step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -9,10 +9,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 log = structlog.get_logger()
+
+LATER = {"Retry-After": "3"}
 
 
 class ProblemDetails(BaseModel):
@@ -107,9 +111,9 @@ def install(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         wrong = [{"path": ".".join(map(str, each["loc"])), "message": message_of(each)} for each in error.errors()]
-        return Malformed(_sentence(wrong), errors=wrong).response()
+        return malformed(wrong).response()
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
@@ -122,12 +126,20 @@ def install(app: FastAPI) -> None:
             answer.detail, answer.headers = f"{request.method} is not taken here, but {taken}.", {"Allow": taken}
         return answer.response()
 
+    for kind in (OperationalError, InterfaceError, NoFreeConnection):
+        app.add_exception_handler(kind, _away)
+
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("request failed", method=request.method, exc_info=error)
         # Starlette answers this outside of all middleware.
         headers = {"X-Request-ID": str(structlog.contextvars.get_contextvars().get("request_id", ""))}
         return Problem("Something went wrong on our side. It was logged; try again.", headers=headers).response()
+
+
+async def _away(_: Request, error: Exception) -> JSONResponse:
+    log.error("database away", exc_info=error)
+    return Unavailable("The database does not answer right now. Try again in a moment.", headers=LATER).response()
 
 
 def _methods(request: Request) -> list[str]:
@@ -145,6 +157,7 @@ def message_of(error: Mapping[str, Any]) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _sentence(wrong: list[dict[str, str]]) -> str:
+def malformed(wrong: Sequence[Mapping[str, str]]) -> Malformed:
+    """Everything that is wrong with a request, each with its `path` and a `message`."""
     first = f"{wrong[0]['path']}: {wrong[0]['message'].rstrip('.')}."
-    return first if len(wrong) == 1 else f"{first} And {len(wrong) - 1} more, see `errors`."
+    return Malformed(first if len(wrong) == 1 else f"{first} And {len(wrong) - 1} more, see `errors`.", errors=wrong)

@@ -21,8 +21,9 @@ class GroupCommit(Generic[Item, Answer]):
 
     Args:
         store: puts a group on record in one transaction and gives one answer per item.
-        largest: most items in one group.
-        most_waiting: more than this many are refused with `Full`.
+        size: how much of a group an item takes; as a rule each is one of many.
+        largest: most items in one group, or one alone that is larger.
+        most_waiting: once this many wait, more are refused with `Full`.
         at_once: groups that are stored at the same time, each of another account.
         patience_seconds: how long an item waits for its answer.
     """
@@ -31,12 +32,14 @@ class GroupCommit(Generic[Item, Answer]):
         self,
         store: Callable[[UUID, Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
+        size: Callable[[Item], int] = lambda _: 1,
         largest: int = 500,
         most_waiting: int = 10_000,
         at_once: int = 4,
         patience_seconds: float = 60.0,
     ) -> None:
         self._store = store
+        self._size = size
         self._largest = largest
         self._most_waiting = most_waiting
         self._patience_seconds = patience_seconds
@@ -57,7 +60,7 @@ class GroupCommit(Generic[Item, Answer]):
         """
         if self._count >= self._most_waiting:
             raise Full("Too much is waiting to be stored.")
-        self._count += 1
+        self._count += self._size(item)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
         if account_id in self._waiting:
@@ -82,15 +85,26 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             while waiting:
                 async with self._slots:
-                    group = [waiting.popleft() for _ in range(min(len(waiting), self._largest))]
-                    self._count -= len(group)
+                    group = self._next(waiting)
                     await self._answer(account_id, group)
         finally:  # even if we are cancelled: all are told, and the next item starts afresh
             del self._waiting[account_id]
-            self._count -= len(waiting)
+            self._count -= sum(self._size(item) for item, _ in waiting)
             for _, waiter in (*group, *waiting):
                 if not waiter.done():
                     waiter.set_exception(TimeoutError("Storing was broken off."))
+
+    def _next(
+        self, waiting: deque[tuple[Item, asyncio.Future[Answer]]]
+    ) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        """As many as go into one group, taken from what is waiting."""
+        group = [waiting.popleft()]
+        taken = self._size(group[0][0])
+        while waiting and (more := self._size(waiting[0][0])) <= self._largest - taken:
+            group.append(waiting.popleft())
+            taken += more
+        self._count -= taken
+        return group
 
     async def _answer(self, account_id: UUID, group: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:

@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from marketing.contacts import LONGEST_TEXT, CheckedAttributes, normal_email, normal_text
 from marketing.moments import Moment
@@ -82,7 +83,7 @@ Value = Annotated[
     ),
 ]
 
-_REFERENCES: dict[str, dict[str, str]] = {
+_REFERENCES: dict[str, JsonDict] = {
     "id": {"type": "string"},
     "email": {"type": "string", "pattern": r"\S"},
     "external_id": {"type": "string", "pattern": r"\S"},

@@ -83,6 +83,7 @@ hits = Counter("carillon_hits", "Opens and clicks on record, by who it was.", ("
 hits_refused = Counter("carillon_hits_refused", "Opens and clicks answered with: try again.")
 group_size = Histogram("carillon_hit_group_size", "Opens and clicks that one commit stored.", buckets=SIZES)
 group_seconds = Histogram("carillon_hit_group_seconds", "Time to store one group of them.", buckets=FAST)
+events = Counter("carillon_events", "Events that others told of, by what became of them.", ("outcome",))
 
 # -- each process ----------------------------------------------------------------------------------------------------
 

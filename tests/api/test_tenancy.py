@@ -128,6 +128,7 @@ async def test_every_route_hides_all_of_another_account(
 IDS_IN_BODIES = {
     "post /api/campaigns": {"contact_ids", "template_id"},
     "put /api/campaigns/{campaign_id}": {"contact_ids", "template_id"},
+    "post /api/events": {"id"},
     "post /api/campaigns/{campaign_id}/preview": {"contact_ids"},
     "post /api/deliveries/resolve": {"campaign_id", "delivery_ids"},
 }
