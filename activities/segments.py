@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.heartbeats import beating
 from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
 from database import memberships, touches
-from database.engine import AWAY, Database, TooSlow
+from database.engine import AWAY, Database, TooSlow, deadline
 from database.memberships import Kept, Settled
 from telemetry import metrics
 
@@ -23,10 +23,6 @@ log = structlog.get_logger()
 
 # Rarely enough to cost nothing where nothing happens, and a small part of the five seconds that a change may take.
 POLL_SECONDS = 0.25
-# So many touches of an account in its turn: a fifth of a second for a segment or two.
-TURN = 1_000
-# So many contacts of one segment under one lock.
-SLICE = 5_000
 # How long a recompute waits for what began before it to end, to look once more.
 LONGEST_WAIT = 300.0
 
@@ -34,6 +30,9 @@ LONGEST_WAIT = 300.0
 @dataclass
 class Segments:
     database: Database
+    turn: int = 1_000  # so many touches of an account at a time: a fifth of a second for a segment or two
+    slice: int = 5_000  # so many contacts of one segment under one lock
+    settling_seconds: float = 60.0  # as long as that may take
     doubted: set[UUID] = field(default_factory=set)  # with these the database went away
 
     @activity.defn
@@ -79,7 +78,7 @@ class Segments:
         """Settle some of what waits for an account. Only then is it forgotten: who is killed in between leaves it to be
         settled again, which changes nothing."""
         async with self.database.transaction(account_id) as tx:
-            waiting = await touches.oldest(tx, TURN)
+            waiting = await touches.oldest(tx, self.turn)
         for segment_id, contacts in waiting.concerned.items():
             async with self._failing_alone(account_id, segment_id):
                 await self._settle(account_id, segment_id, contacts)
@@ -100,7 +99,7 @@ class Segments:
                     found = await memberships.candidates(tx, segment_id, now=now)
                 if found is None:
                     break
-                for contacts in found.slices(SLICE):
+                for contacts in found.slices(self.slice):
                     total += await self._settle(account_id, segment_id, contacts, watched=watched)
                 async with self.database.transaction(account_id) as tx:
                     await memberships.finish(tx, segment_id, found, now=now)
@@ -112,7 +111,7 @@ class Segments:
     async def _settle(
         self, account_id: UUID, segment_id: UUID, contacts: list[UUID], *, watched: bool = False
     ) -> Settled:
-        async with self.database.transaction(account_id) as tx:
+        async with self.database.transaction(account_id) as tx, deadline(tx, self.settling_seconds):
             return await memberships.settle(tx, segment_id, contacts, now=datetime.now(UTC), watched=watched)
 
     async def _all_ended(self, before: int, give_up: float) -> None:

@@ -19,8 +19,8 @@ from database.segments import condition
 from marketing.segments import parse
 from telemetry import metrics
 
-# Of one slice, and of all contacts of an account.
-SETTLING_SECONDS, COMPUTING_SECONDS = 60.0, 600.0
+# As long as it may take to look at all contacts of an account.
+COMPUTING_SECONDS = 600.0
 
 # -- the one way -----------------------------------------------------------------------------------------------------
 
@@ -101,18 +101,14 @@ async def settle(
 
     Args:
         watched: count as drift whoever enters or leaves while nothing that was told of them waits.
-
-    Raises:
-        TooSlow: it took longer than `SETTLING_SECONDS`.
     """
-    async with deadline(tx, SETTLING_SECONDS):
-        segment = await _lock(tx, segment_id)
-        if segment is None:
-            return Settled()
-        if segment.criteria is None:  # whoever was added stays as long as there is such a contact
-            return await _settle(tx, segment, contacts, (_IS_MEMBER, {}), now=now)
-        belongs = condition(parse(segment.criteria), now=now, prefix="criteria_", among="among")
-        return await _settle(tx, segment, contacts, belongs, now=now, watched=watched)
+    segment = await _lock(tx, segment_id)
+    if segment is None:
+        return Settled()
+    if segment.criteria is None:  # whoever was added stays as long as there is such a contact
+        return await _settle(tx, segment, contacts, (_IS_MEMBER, {}), now=now)
+    belongs = condition(parse(segment.criteria), now=now, prefix="criteria_", among="among")
+    return await _settle(tx, segment, contacts, belongs, now=now, watched=watched)
 
 
 async def add(tx: Connection, segment_id: UUID, contacts: Sequence[UUID], *, now: datetime) -> Settled:
