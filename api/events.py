@@ -75,13 +75,15 @@ class Results(BaseModel):
 class Intake(GroupCommit[Sequence[NewEvent], Sequence[Outcome]]):
     """Every event that this process was told of, on its way to the record."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, most_waiting: int = 20 * MOST_EVENTS) -> None:
         async def store(account_id: UUID, batches: Sequence[Sequence[NewEvent]]) -> Sequence[Sequence[Outcome]]:
             async with database.transaction(account_id) as tx:
                 outcomes = iter(await event_intake.store(tx, account_id, list(chain.from_iterable(batches))))
             return [list(islice(outcomes, len(batch))) for batch in batches]
 
-        super().__init__(store, size=len, largest=MOST_EVENTS, patience_seconds=PATIENCE_SECONDS)
+        super().__init__(
+            store, size=len, largest=MOST_EVENTS, most_waiting=most_waiting, patience_seconds=PATIENCE_SECONDS
+        )
 
 
 @router.post(

@@ -94,9 +94,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if not waiter.done():
                     waiter.set_exception(TimeoutError("Storing was broken off."))
 
-    def _next(
-        self, waiting: deque[tuple[Item, asyncio.Future[Answer]]]
-    ) -> list[tuple[Item, asyncio.Future[Answer]]]:
+    def _next(self, waiting: deque[tuple[Item, asyncio.Future[Answer]]]) -> list[tuple[Item, asyncio.Future[Answer]]]:
         """As many as go into one group, taken from what is waiting."""
         group = [waiting.popleft()]
         taken = self._size(group[0][0])

@@ -8,10 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
+from temporalio.client import Client
 
+from api.app import create_app
 from api.events import Intake
-from api.groups import Full
-from tests.conftest import TestAccount
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 
 ZOE = {"email": "zoe@example.com"}
 PURCHASE: dict[str, Any] = {"contact": ZOE, "name": "purchase", "value": 49.9, "currency": "EUR"}
@@ -154,14 +155,11 @@ async def test_an_idempotency_key_of_the_request_has_one_effect_too(
     assert other.status_code == 422
 
 
-async def test_more_than_can_be_stored_is_put_off(
-    app: FastAPI, api: httpx.AsyncClient, account: TestAccount, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Crowded(Intake):
-        async def add(self, account_id: UUID, item: object) -> Any:
-            raise Full("Too much is waiting to be stored.")
-
-    monkeypatch.setattr(app.state, "intake", Crowded(account.database))
-    refused = await api.post("/api/events", json=PURCHASE)
+async def test_more_than_can_be_stored_is_put_off(temporal: Client, account: TestAccount) -> None:
+    crowded = create_app(account.database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    crowded.state.intake = Intake(account.database, most_waiting=0)
+    async with client_for(crowded, account.key) as api:
+        refused = await api.post("/api/events", json=PURCHASE)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "3")
     assert "again" in refused.json()["detail"]
+    assert await stored(account) == []
