@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import orjson
 from psycopg import AsyncConnection, AsyncCursor
 
 from database.engine import Database
+from database.partitions import uuidv7_floor
 from marketing.hits import Delivery, Earlier, Findings, Firsts, Hit, Tally, changes, judge
 from marketing.machines import BURST, Action
 from telemetry import metrics
@@ -27,11 +29,12 @@ _LINKS = """
     AND number = ANY(%(numbers)s)
 """
 
-# The least id tells in which partitions to look, and what the name is not, that an index has them (see schema.py).
+# The least id tells in which months to look: among two years of them, 0.12 ms instead of 0.24. No greatest one besides:
+# the planner would take that for a few rows and read them in the order of ids. And `name`, for so the index has them.
 _EARLIER = """
     SELECT id, name, delivery_id, occurred_at, machine, (properties->>'link')::int FROM events
     WHERE delivery_id = ANY(%(ids)s::uuid[]) AND occurred_at >= %(since)s
-    AND id >= uuidv7_floor(%(since)s - interval '1 hour') AND name <> 'message.sent'
+    AND id >= %(first)s AND name <> 'message.sent'
     AND (name = 'message.clicked' OR properties ? 'implied')
 """
 
@@ -111,7 +114,8 @@ async def _ask_about(tx: Pipeline, clicks: Sequence[Hit]) -> tuple[Sent, Sent]:
     ids = _array({click.delivery_id for click in clicks})
     links = await tx.execute(_LINKS, {"ids": ids, "numbers": list({click.link for click in clicks})})
     since = min(click.at for click in clicks) - BURST
-    return links, await tx.execute(_EARLIER, {"ids": ids, "since": since})
+    first = uuidv7_floor(since - timedelta(hours=1))  # more than the clocks of API and database are apart
+    return links, await tx.execute(_EARLIER, {"ids": ids, "since": since, "first": first})
 
 
 def _with_urls(
