@@ -286,7 +286,7 @@ async def count_and_sample(
     try:
         # Counted group by group, with one of each: so both come of one pass, in which all processes take part.
         groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 4095"
-        counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[:{limit:d}] FROM ({groups}) AS groups")
+        counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[1:{limit:d}] FROM ({groups}) AS groups")
         size, some = (await tx.execute(counted, parameters)).one()
         if len(some or ()) < min(size, limit):  # of the few that there are, two came into one group
             some = (await tx.execute(text(f"SELECT contacts.id {whom} LIMIT {limit:d}"), parameters)).scalars()
