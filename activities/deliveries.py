@@ -284,7 +284,10 @@ class _Delivery:
                 outcomes.append(Outcome(each.id, "failed", FailReason.RENDER, str(error)))
                 continue
             if pace:
-                waited = await pace.keep(len(leased.messages) - number)
+                waited = await pace.keep(len(leased.messages) - number, begin_by)
+                if waited is None:  # others may have these, when they may leave: this lease will be over by then
+                    outcomes += [Outcome(rest.id, "planned", attempt=False) for rest in leased.messages[number:]]
+                    break
                 metrics.rate_limit_wait.labels(self.channel.name).inc(waited)
             answer: asyncio.Future[Receipt] = asyncio.ensure_future(self.channel.send(message, begin_by=begin_by))
             sending.append((each, message, answer))
@@ -295,10 +298,10 @@ class _Delivery:
             _, late = await asyncio.wait(answers, timeout=max(deadline - _MARGIN_SECONDS - monotonic(), 0.0))
             for answer in late:
                 answer.cancel()
-        outcomes += [self.outcome(each, message, _told(answer)) for each, message, answer in sending]
-        if all(outcome.state == "planned" and not outcome.attempt for outcome in outcomes):
+        told = [self.outcome(each, message, _told(answer)) for each, message, answer in sending]
+        if told and all(outcome.state == "planned" and not outcome.attempt for outcome in told):
             self.unavailable = True
-        return outcomes
+        return outcomes + told
 
     async def reserve(self, slots: int) -> float:
         """More slots of the rate limit: the first, on the clock `monotonic`."""

@@ -40,6 +40,20 @@ class UnreliableDatabase(Database):
             raise Lost("committed all the same")
 
 
+class SlowDatabase(Database):
+    """Tells so many seconds late that a transaction is committed."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        super().__init__(url, pool_size=4)
+        self.seconds = seconds
+
+    @asynccontextmanager
+    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+        async with super().transaction(account_id) as tx:
+            yield tx
+        await asyncio.sleep(self.seconds)
+
+
 class WatchedDatabase(Database):
     """Lets something happen after so many transactions."""
 

@@ -17,7 +17,7 @@ from tests.audience import EMAIL, people
 from tests.broadcast import broadcast
 from tests.conftest import TestAccount
 from tests.delivering import LINKS, NOW, Provider, deliver, execute, freeze, run
-from tests.unreliable import Lost, UnreliableDatabase, WatchedDatabase
+from tests.unreliable import Lost, SlowDatabase, UnreliableDatabase, WatchedDatabase
 
 
 async def test_a_lost_workers_messages_are_uncertain_once_its_lease_has_ended(account: TestAccount) -> None:
@@ -55,6 +55,25 @@ async def test_a_cancelled_campaign_settles_a_lost_workers_messages_too(account:
     rest = await ActivityEnvironment().run(skip, input)
     assert rest == RestSkipped(totals=Totals(planned=10, skipped=7, uncertain=3))
     assert (await sent.stats()).reconciles
+
+
+async def test_whoever_misses_a_slot_does_not_wait_for_one_beyond_the_lease(
+    database_url: str, account: TestAccount
+) -> None:
+    """Half an hour of waiting would keep a worker from ending, and its messages would be in doubt."""
+    await people(account, 1)
+    sent = await broadcast(account, rate_limit_per_second=1)
+    await freeze(sent)
+    database = SlowDatabase(database_url, 0.2)
+    outbox = Outbox()
+    activity = Deliveries(database, {"email": outbox}, LINKS, lease_seconds=1.0, turn_seconds=0.5)
+    input = DeliverInput(account_id=account.id, campaign_id=sent.id, shard=0, now=NOW)
+    result = await ActivityEnvironment().run(activity.deliver, input)
+    await database.close()
+    assert await sent.ledger() == {"planned": 1}
+    assert not outbox.messages
+    assert result.next_due and not result.unavailable
+    assert await deliver(sent, outbox) == Delivered(totals=Totals(planned=1, sent=1))
 
 
 async def test_messages_that_another_worker_holds_are_left_to_it(account: TestAccount) -> None:

@@ -19,7 +19,24 @@ async def test_who_is_in_time_leaves_slot_by_slot_and_asks_for_no_more() -> None
 
 async def test_a_little_late_is_in_time() -> None:
     pace = Pace(200, monotonic() - LATEST / 2, 1, none_more)
-    assert await pace.keep(1) < 0.05
+    waited = await pace.keep(1)
+    assert waited is not None and waited < 0.05
+
+
+async def test_where_slots_are_far_apart_a_second_is_little() -> None:
+    pace = Pace(0.05, monotonic() - 1, 1, none_more)
+    waited = await pace.keep(1)
+    assert waited is not None and waited < 0.05
+
+
+async def test_nobody_waits_for_a_slot_that_comes_too_late() -> None:
+    async def reserve(slots: int) -> float:
+        return monotonic() + 1_000
+
+    pace = Pace(0.001, monotonic() - 300, 1, reserve)
+    began = monotonic()
+    assert await pace.keep(1, until=began + 30) is None
+    assert monotonic() - began < 1
 
 
 async def test_who_has_missed_slots_uses_those_that_are_left_and_asks_for_the_rest() -> None:
