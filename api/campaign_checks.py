@@ -11,7 +11,7 @@ from activities.messages import email_content, email_plan
 from api.auth import Viewer
 from api.campaigns import find
 from api.errors import Conflict
-from database import accounts, reach
+from database import accounts, reach, stored_segments
 from database.campaigns import Campaign
 from database.eligibility import Rules
 from database.engine import Connection
@@ -19,6 +19,7 @@ from marketing.accounts import Account
 from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan
 from marketing.content import EmailContent, merged, parsed
 from marketing.problems import Problem, Severity, problems
+from marketing.stored_segments import SegmentState
 from marketing.variables import Variable, variables
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
@@ -83,6 +84,7 @@ async def find_problems(tx: Connection, definition: CampaignDefinition, account:
     if definition.audience is None:
         found.append(_error("no_audience", "audience", "This campaign has no audience yet. Say whom it is for."))
     else:
+        found += await _segment_problems(tx, definition.audience)
         found += await _audience_problems(tx, definition.audience, content)
     if definition.topic and definition.topic not in {topic.key for topic in account.topics}:
         found.append(_error("unknown_topic", "topic", f"The account has no topic {definition.topic!r}."))
@@ -97,7 +99,7 @@ async def _schedule_problems(tx: Connection, definition: CampaignDefinition, acc
         return [_error("schedule_passed", "schedule", "The scheduled moment has passed. Give one to come.")]
     if not schedule.per_recipient or definition.audience is None:
         return []
-    zones = await reach.zones(tx, definition.audience, account.default_timezone)
+    zones = await reach.zones(tx, definition.audience, account.default_timezone, now=now)
     gone = [zone for zone in zones if schedule.moment_in(zone) <= now]
     if not gone:
         return []
@@ -117,11 +119,27 @@ def _sender_problems(content: EmailContent, account: Account) -> list[Problem]:
     return []
 
 
+async def _segment_problems(tx: Connection, audience: Audience) -> list[Problem]:
+    """Whoever is in a segment of which that is not known yet would be left out, or written to though excluded."""
+    named = audience.looks_at()
+    known = await stored_segments.standings(tx, [segment_id for _, segment_id in named])
+    found = []
+    for field, segment_id in named:
+        standing = known.get(segment_id)
+        if standing is None:
+            message = f"There is no segment {segment_id} (any more). GET /api/segments lists yours."
+            found.append(_error("unknown_segment", f"audience.{field}", message))
+        elif standing.state is SegmentState.BUILDING:
+            message = f"The members of the segment “{standing.name}” are still being found. Try again in a moment."
+            found.append(_error("segment_building", f"audience.{field}", message))
+    return found
+
+
 async def _audience_problems(tx: Connection, audience: Audience, content: EmailContent | None) -> list[Problem]:
     bare = [each for each in await asyncio.to_thread(_variables, content) if not each.has_fallback]
     fields = sorted({each.field for each in bare if each.field} - {"id", "tags"})
     attributes = sorted({each.attribute for each in bare if each.attribute})
-    missing = await reach.lacking(tx, audience, fields, attributes)
+    missing = await reach.lacking(tx, audience, fields, attributes, now=datetime.now(UTC))
     return [
         Problem(
             code="missing_fallback",
@@ -152,6 +170,8 @@ async def check_launchable(tx: Connection, account_id: UUID, campaign: Campaign)
     """
     definition = campaign.definition
     account = await accounts.read(tx, account_id)
+    if definition.audience:  # what is checked is there until the launch is on record, and can't be deleted after that
+        await stored_segments.keep(tx, [segment_id for _, segment_id in definition.audience.looks_at()])
     wrong = [each for each in await find_problems(tx, definition, account) if each.severity is Severity.ERROR]
     if wrong:
         raise Conflict(

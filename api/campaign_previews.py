@@ -97,7 +97,7 @@ async def preview_campaign(
 async def _contacts(tx: Connection, definition: CampaignDefinition, wanted: PreviewRequest) -> list[Mapping[str, Any]]:
     ids = wanted.contact_ids
     if not ids and definition.audience:
-        ids = await reach.sample(tx, definition.audience, wanted.sample)
+        ids = await reach.sample(tx, definition.audience, wanted.sample, now=datetime.now(UTC))
     found = [await reach.contact(tx, contact_id) for contact_id in ids]
     if missing := [str(contact_id) for contact_id, contact in zip(ids, found, strict=True) if contact is None]:
         raise NotFound(f"There is no such contact: {', '.join(missing)}.")

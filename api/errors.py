@@ -117,6 +117,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, RecursionError):  # of whoever reads the JSON
+            deep = {"path": "body", "message": "has hundreds of levels of lists and objects within each other"}
+            return Malformed(f"{deep['path']}: {deep['message']}.", errors=[deep]).response()
         answer = Problem(f"{error.detail}.", headers=dict(error.headers or {}))
         answer.status, answer.title = error.status_code, HTTPStatus(error.status_code).phrase
         if error.status_code == 404:

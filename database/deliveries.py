@@ -36,7 +36,7 @@ async def freeze_audience(
     Returns:
         how many were planned by this call; a second call plans nobody again.
     """
-    condition, parameters = audiences.condition(plan.audience)
+    condition, parameters = await audiences.condition(tx, plan.audience, now)
     zones, moments = await _local_moments(tx, plan, default_timezone)
     planned = await tx.execute(
         text(f"""

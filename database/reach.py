@@ -1,5 +1,6 @@
 """Whom would a campaign reach right now, and what takes the others away?"""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from marketing.campaigns import Audience
 
 async def count(tx: Connection, audience: Audience, rules: Rules) -> dict[str | None, int]:
     """Contacts of the audience per reason why they would be skipped; under None those who would get the message."""
-    condition, parameters = audiences.condition(audience)
+    condition, parameters = await audiences.condition(tx, audience, rules.now)
     rows = await tx.execute(
         text(f"""
             SELECT why, count(*) AS contacts
@@ -42,23 +43,25 @@ async def contact(tx: Connection, contact_id: UUID) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
-async def sample(tx: Connection, audience: Audience, limit: int) -> list[UUID]:
+async def sample(tx: Connection, audience: Audience, limit: int, *, now: datetime) -> list[UUID]:
     """A few contacts of the audience, the newest."""
-    condition, parameters = audiences.condition(audience)
+    condition, parameters = await audiences.condition(tx, audience, now)
     rows = await tx.execute(
         text(f"SELECT id FROM contacts WHERE {condition} ORDER BY id DESC LIMIT :limit"), {**parameters, "limit": limit}
     )
     return [row.id for row in rows]
 
 
-async def zones(tx: Connection, audience: Audience, default: str) -> list[str]:
+async def zones(tx: Connection, audience: Audience, default: str, *, now: datetime) -> list[str]:
     """The time zones that the audience lives in; `default` stands for contacts that name none."""
-    condition, parameters = audiences.condition(audience)
+    condition, parameters = await audiences.condition(tx, audience, now)
     query = text(f"SELECT DISTINCT coalesce(timezone, :default) AS zone FROM contacts WHERE {condition} ORDER BY zone")
     return list((await tx.execute(query, {"default": default, **parameters})).scalars())
 
 
-async def lacking(tx: Connection, audience: Audience, fields: list[str], attributes: list[str]) -> dict[str, int]:
+async def lacking(
+    tx: Connection, audience: Audience, fields: list[str], attributes: list[str], *, now: datetime
+) -> dict[str, int]:
     """How many contacts of the audience have nothing in each of these fields and attributes.
 
     Returns:
@@ -66,7 +69,7 @@ async def lacking(tx: Connection, audience: Audience, fields: list[str], attribu
     """
     if not fields and not attributes:
         return {}
-    condition, parameters = audiences.condition(audience)
+    condition, parameters = await audiences.condition(tx, audience, now)
     # Names of fields are ours (marketing.variables.CONTACT_FIELDS); names of attributes are parameters.
     counts = [f"count(*) FILTER (WHERE contacts.{name} IS NULL) AS n{index}" for index, name in enumerate(fields)]
     for index, name in enumerate(attributes):

@@ -19,6 +19,7 @@ from pydantic import (
 from marketing.accounts import LOCAL_TIME, checked_zone
 from marketing.content import EmailContent, Prepared
 from marketing.moments import kept_moment, written
+from marketing.segments import Criteria, segments_in
 from marketing.text import Printable
 
 
@@ -103,28 +104,54 @@ class TagFilter(BaseModel):
         return self
 
 
-class Audience(BaseModel):
-    """Whom a campaign is for: exactly one of the three."""
+_WHOLE = (("everyone", "boolean"), ("tags", "object"), ("contact_ids", "array"))
+_BY_SEGMENT = (("segments", "array"), ("exclude_segments", "array"), ("filter", "object"))
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "oneOf": [
-                {"required": [name], "properties": {name: {"type": kind}}}
-                for name, kind in (("everyone", "boolean"), ("tags", "object"), ("contact_ids", "array"))
-            ]
-        },
-    )
+
+def _one_way_only() -> dict[str, Any]:
+    """Exactly one of the three that stand alone, or any of those that go together."""
+    alone = [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in _WHOLE]
+    together = [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in _BY_SEGMENT]
+    return {"oneOf": [*alone, {"anyOf": together}]}
+
+
+Segments = Annotated[list[UUID], Field(min_length=1, max_length=100)]
+
+
+class Audience(BaseModel):
+    """Whom a campaign is for: `everyone`, `tags` or `contact_ids` alone, or any of the other three together.
+
+    Those in any of `segments` (without it: everyone) who are in none of `exclude_segments` and meet `filter`. Each
+    contact is in it once.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_way_only())
 
     everyone: Literal[True] | None = None
     tags: TagFilter | None = None
     contact_ids: list[UUID] | None = Field(None, min_length=1, max_length=10_000)
+    segments: Segments | None = None
+    exclude_segments: Segments | None = None
+    filter: Criteria | None = Field(None, description="Criteria as those of segments.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Audience":
-        if sum(each is not None for each in (self.everyone, self.tags, self.contact_ids)) != 1:
-            raise ValueError("give exactly one of 'everyone': true, 'tags' or 'contact_ids'")
+        alone = sum(getattr(self, name) is not None for name, _ in _WHOLE)
+        together = any(getattr(self, name) is not None for name, _ in _BY_SEGMENT)
+        if alone + together != 1:
+            raise ValueError(
+                "give exactly one of 'everyone': true, 'tags' and 'contact_ids', "
+                "or any of 'segments', 'exclude_segments' and 'filter'"
+            )
         return self
+
+    def looks_at(self) -> list[tuple[str, UUID]]:
+        """Every segment that decides who is in it, with the field that names it."""
+        return [
+            *(("segments", each) for each in self.segments or ()),
+            *(("exclude_segments", each) for each in self.exclude_segments or ()),
+            *(("filter", each) for each in sorted(segments_in(self.filter) if self.filter else ())),
+        ]
 
 
 # -- the moment ------------------------------------------------------------------------------------------------------

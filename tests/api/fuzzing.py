@@ -30,6 +30,9 @@ BEYOND_A_SCHEMA = (
     "is no IANA time zone",
     "is no country we know",
     "how these people agreed",  # one parameter asks for another
+    "there is no segment",
+    "name each segment once",
+    "must be before `until`",
     "whole numbers beyond 64 bits",  # to a schema 1e30 is whole
 )
 _ITEM = re.compile(r"^body\.\d+\.")

@@ -61,6 +61,10 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
         assert (await api.post(f"/api/campaigns/{campaign}/launch")).status_code == 202
     template = {"name": "House", "subject": "Hi", "html": EMAIL["html"]}
     templates = [await made("/api/templates", **template) for _ in range(6)]
+    segments = [await made("/api/segments", name="Friends", kind="static") for _ in range(6)]
+    dynamic = [
+        await made("/api/segments", name="VIPs", criteria={"field": "tags", "contains": "vip"}) for _ in range(2)
+    ]
     keys = [await made("/api/keys", name="spare") for _ in range(3)]
     file = b"Email Address\na@example.org\nnonsense\n"
     upload = await api.post("/api/contacts/import", content=file, headers={"content-type": "text/csv"})
@@ -80,6 +84,9 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
         "doomed-contacts": contacts[5:],
         "templates": templates[:3],
         "doomed-templates": templates[3:],
+        "segments": [*segments[:2], dynamic[0]],
+        "doomed-segments": segments[2:],
+        "dynamic-segments": dynamic[1:],
         "keys": keys,
         "imports": [upload.json()["id"]],
         "opens": tokens["t/o"],

@@ -89,6 +89,7 @@ async def ids_of(api: httpx.AsyncClient, account: TestAccount) -> dict[str, str]
         "template_id": (await api.post("/api/templates", json=template)).json()["id"],
         "key_id": (await api.post("/api/keys", json={"name": "x"})).json()["id"],
         "import_id": upload.json()["id"],
+        "segment_id": (await api.post("/api/segments", json={"name": "Friends", "kind": "static"})).json()["id"],
     }
 
 

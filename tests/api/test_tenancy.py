@@ -63,6 +63,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     template = await made("/api/templates", name=MARK, subject=MARK, html=EMAIL["html"])
     draft = {"name": MARK, "content": {"email": {"template_id": template}}, "audience": {"contact_ids": [contact]}}
     await made("/api/campaigns", **draft)
+    segment = await made("/api/segments", name=MARK, kind="static")
+    assert (await api.post(f"/api/segments/{segment}/members", json={"tag": MARK})).json()["changed"] == 1
     upload = await api.post("/api/contacts/import", content=f"Email\n{MARK}\n", headers={"content-type": "text/csv"})
     await finished(api, temporal, upload.json()["id"])
     (message,) = await sent_messages(account, topic=MARK)
@@ -75,6 +77,7 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     ids = {
         "contact_id": contact,
         "template_id": template,
+        "segment_id": segment,
         "campaign_id": str(message.campaign_id),
         "delivery_id": str(message.delivery_id),
         "key_id": await made("/api/keys", name=MARK),
@@ -107,7 +110,7 @@ async def test_every_route_hides_all_of_another_account(
     asked = [each for each in operations(app) if each[0].startswith("/api/")]
     assert len(asked) > 35
     for path, method, operation in asked:
-        if method == "get" and not path.endswith("/stats"):  # which are numbers
+        if method == "get" and not path.endswith(("/stats", "/performance", "/history")):  # which are numbers
             own = (await api.get(path.format(**theirs.ids))).text
             assert any(secret in own for secret in secrets), f"nothing to be hidden in {path}"
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
@@ -125,25 +128,45 @@ async def test_every_route_hides_all_of_another_account(
 
 # -- ids in bodies ---------------------------------------------------------------------------------------------------
 
+IDS_IN_CRITERIA = {"segment", "is", "is_not", "in", "not_in"}  # but for `segment` those of a campaign, compared
+IDS_IN_AUDIENCES = {"contact_ids", "segments", "exclude_segments"} | IDS_IN_CRITERIA
 IDS_IN_BODIES = {
-    "post /api/campaigns": {"contact_ids", "template_id"},
-    "put /api/campaigns/{campaign_id}": {"contact_ids", "template_id"},
+    "post /api/campaigns": IDS_IN_AUDIENCES | {"template_id"},
+    "put /api/campaigns/{campaign_id}": IDS_IN_AUDIENCES | {"template_id"},
     "post /api/events": {"id"},
+    "post /api/segments": IDS_IN_CRITERIA,
+    "put /api/segments/{segment_id}": IDS_IN_CRITERIA,
+    "post /api/segments/preview": IDS_IN_CRITERIA,
+    "post /api/segments/compare": {"segments"},
+    "post /api/segments/{segment_id}/members": {"id"},
+    "delete /api/segments/{segment_id}/members": {"id"},
     "post /api/campaigns/{campaign_id}/preview": {"contact_ids"},
     "post /api/deliveries/resolve": {"campaign_id", "delivery_ids"},
 }
 
 
-def ids_in(app: FastAPI, schema: dict[str, Any]) -> set[str]:
+def ids_in(app: FastAPI, schema: Any, seen: frozenset[str] = frozenset()) -> set[str]:
     """The properties that are ids or lists of them, however deep."""
     found: set[str] = set()
-    for name, inner in resolved(app, schema).get("properties", {}).items():
+    if isinstance(schema, list):
+        return found.union(*(ids_in(app, each, seen) for each in schema))
+    if not isinstance(schema, dict):
+        return found
+    if (name := str(schema.get("$ref"))) in seen:  # criteria hold criteria
+        return found
+    schema, seen = resolved(app, schema), seen | {name} - {"None"}
+    for name, inner in schema.get("properties", {}).items():
         choices = inner.get("anyOf", [inner])
         items = [each["items"] for each in choices if "items" in each]
         if any(each.get("format") == "uuid" for each in choices + items):
             found.add(name)
-        found = found.union(*(ids_in(app, each) for each in choices + items))
-    return found
+    return found.union(
+        *(ids_in(app, inner, seen) for inner in (*schema.get("properties", {}).values(), *_parts(schema)))
+    )
+
+
+def _parts(schema: dict[str, Any]) -> list[Any]:
+    return [schema[name] for name in ("anyOf", "oneOf", "items") if name in schema]
 
 
 async def test_every_body_with_ids_is_known_here(app: FastAPI) -> None:
@@ -174,6 +197,33 @@ async def test_a_campaign_of_another_accounts_template_and_contacts_says_and_rea
         assert answers[3].json()["total"] == 0
         assert answers[6].status_code == (404 if body is not borrowed else 409)
         assert answers[8].json()["items"] == []
+    assert await theirs.rows() == before
+
+
+async def test_another_accounts_segments_can_be_named_nowhere(stranger: httpx.AsyncClient, theirs: Theirs) -> None:
+    before, secrets = await theirs.rows(), await theirs.secrets() - set(theirs.ids.values())
+    looking = {"name": "Mine", "criteria": {"not": {"segment": theirs.ids["segment_id"]}}}
+    own = (await stranger.post("/api/segments", json={"name": "Mine", "kind": "static"})).json()["id"]
+    named = {"contacts": [{"id": theirs.ids["contact_id"]}, {"email": ADDRESS}, {"external_id": MARK}]}
+    refused = [
+        await stranger.post("/api/segments", json=looking),
+        await stranger.post("/api/segments/preview", json={"criteria": looking["criteria"]}),
+        await stranger.post("/api/segments/compare", json={"segments": [own, theirs.ids["segment_id"]]}),
+    ]
+    assert [answer.status_code for answer in refused] == [422, 422, 404]
+    added = await stranger.post(f"/api/segments/{own}/members", json=named)
+    assert [each["result"] for each in added.json()["results"]] == ["unknown"] * 3
+    for audience in ({"segments": [theirs.ids["segment_id"]]}, {"filter": looking["criteria"]}):
+        made = await stranger.post(
+            "/api/campaigns", json={"name": "Mine", "content": {"email": EMAIL}, "audience": audience}
+        )
+        path = f"/api/campaigns/{made.json()['id']}"
+        launched = await stranger.post(f"{path}/launch")
+        assert launched.status_code == 409 and "unknown_segment" in launched.text
+        assert (await stranger.post(f"{path}/reach")).json()["total"] == 0
+        refused += [made, launched]
+    for answer in refused:
+        assert not any(secret in answer.text for secret in secrets), answer.text
     assert await theirs.rows() == before
 
 
