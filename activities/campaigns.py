@@ -1,10 +1,11 @@
 """What a campaign's workflow does besides sending: freeze the audience, keep the state, close the books."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities.heartbeats import beating
 from activities.inputs import (
@@ -20,13 +21,15 @@ from activities.inputs import (
     Totals,
     WaveOfShards,
 )
-from database import accounts, campaigns, counters, deliveries, leases
+from database import accounts, campaigns, counters, deliveries, leases, stored_segments
 from database.deliveries import Wave
 from database.eligibility import Rules
 from database.engine import Connection, Database
-from marketing.campaigns import ENDED, CampaignState
+from marketing.campaigns import ENDED, Audience, CampaignState
+from marketing.stored_segments import SegmentState
 
 SKIPPED_AT_ONCE = 5000
+LOOK_AGAIN = timedelta(seconds=1)
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Campaigns:
         async with beating(), self.database.transaction(input.account_id) as tx:
             plan = await campaigns.load_plan(tx, input.campaign_id)
             account = await accounts.read(tx, input.account_id)
+            await self._wait_for_segments(tx, input.campaign_id, plan.audience)
             if await campaigns.mark_started(tx, input.campaign_id):
                 planned = await deliveries.freeze_audience(
                     tx,
@@ -66,6 +70,19 @@ class Campaigns:
             planned=totals.planned,
             waves=[WaveOfShards(due=wave.due, first=wave.first, last=wave.last) for wave in waves],
         )
+
+    async def _wait_for_segments(self, tx: Connection, campaign_id: UUID, audience: Audience) -> None:
+        """Have this attempt fail while nobody knows yet who belongs: a segment was changed since the launch."""
+        named = [segment_id for _, segment_id in audience.looks_at()]
+        if not named or (await campaigns.state_of(tx, campaign_id))[0] in ENDED:
+            return
+        for standing in (await stored_segments.standings(tx, named)).values():
+            if standing.state is SegmentState.BUILDING:
+                raise ApplicationError(
+                    "The members of a segment are still being found.",
+                    next_retry_delay=LOOK_AGAIN,
+                    type="SegmentBuilding",
+                )
 
     @activity.defn
     async def change_state(self, input: StateChange) -> StateAnswer:
