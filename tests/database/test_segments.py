@@ -129,7 +129,7 @@ EVERY = [
     ),
     *(random.count_of(operator).map(lambda found: {"event": "purchase", "count": found}) for operator in COUNTS),
     *(
-        random.operator_of(operator).map(lambda timing, which=which: {"event": "purchase", which: timing})
+        st.fixed_dictionaries({"event": st.just("purchase"), which: random.operator_of(operator)})
         for operator in MOMENTS
         for which in ("first", "last")
     ),

@@ -138,4 +138,4 @@ class Crowd:
         return dict(self._some(inner, 3))
 
     def _anything(self) -> Any:
-        return self._one([self._scalar, self._scalar, self._list, self._object, lambda: None])()
+        return self._one([self._scalar(), self._scalar(), self._list(), self._object(), None])
