@@ -82,8 +82,8 @@ _CREATE = """
         ORDER BY email, external_id
         ON CONFLICT DO NOTHING RETURNING id
     )
-    INSERT INTO events (account_id, name, contact_id)
-    SELECT CAST(%(account_id)s AS uuid), 'contact.created', id FROM created
+    INSERT INTO events (account_id, name, contact_id, properties)
+    SELECT CAST(%(account_id)s AS uuid), 'contact.created', id, '{"how": "event"}' FROM created
 """
 
 # While the planner knows nothing of many contacts, it takes any of their indexes for as good as the right one, and each

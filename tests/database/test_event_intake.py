@@ -71,6 +71,8 @@ async def test_whoever_is_unknown_is_created_once_and_subscribed_to_nothing(acco
     async with account.transaction() as tx:
         assert await tx.scalar(text("SELECT count(*) FROM contacts")) == 3
         assert await tx.scalar(text("SELECT count(*) FROM subscriptions")) == 0
+        made = await tx.execute(text("SELECT contact_id, properties FROM events WHERE name = 'contact.created'"))
+        assert {row.contact_id: row.properties for row in made} == {row.contact_id: {"how": "event"} for row in rows}
 
 
 async def test_an_account_may_refuse_those_it_does_not_know(account: TestAccount) -> None:
