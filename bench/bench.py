@@ -17,16 +17,17 @@ WARM_UP = 500  # messages, before any other
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many recipients, rows and visits."""
+    """How many recipients, rows, visits and events."""
 
     few: int = 2_000
     many: int = 100_000
     million: int = 1_000_000
     rows: int = 100_000
     visits: int = 50_000
+    events: int = 100_000
 
 
-QUICK = Sizes(few=1_000, many=10_000, million=50_000, rows=10_000, visits=10_000)
+QUICK = Sizes(few=1_000, many=10_000, million=50_000, rows=10_000, visits=10_000, events=10_000)
 
 
 @dataclass

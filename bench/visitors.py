@@ -28,7 +28,9 @@ class Visits:
     p99: float
 
 
-def visit(port: int, requests: Sequence[bytes], *, rate: float | None = None) -> Visits:
+def visit(
+    port: int, requests: Sequence[bytes], *, rate: float | None = None, connections: int = CONNECTIONS
+) -> Visits:
     """Send the requests to 127.0.0.1: `rate` of them per second, or each as soon as a connection is free.
 
     Raises:
@@ -36,7 +38,7 @@ def visit(port: int, requests: Sequence[bytes], *, rate: float | None = None) ->
     """
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit our event loop
     line, told = spawn.Pipe(duplex=False)
-    crowd = spawn.Process(target=_visit, args=(port, requests, rate, told), daemon=True)
+    crowd = spawn.Process(target=_visit, args=(port, requests, rate, connections, told), daemon=True)
     crowd.start()
     told.close()  # ours: so that we hear of its end
     try:
@@ -49,8 +51,8 @@ def visit(port: int, requests: Sequence[bytes], *, rate: float | None = None) ->
     return seen
 
 
-def _visit(port: int, requests: Sequence[bytes], rate: float | None, told: Connection) -> None:
-    told.send(uvloop.run(Crowd(port, requests, rate).go()))
+def _visit(port: int, requests: Sequence[bytes], rate: float | None, connections: int, told: Connection) -> None:
+    told.send(uvloop.run(Crowd(port, requests, rate, connections).go()))
 
 
 class Crowd:
@@ -59,10 +61,11 @@ class Crowd:
     A visit that is due while all are busy waits, and its time runs: a slow server is not asked less often.
     """
 
-    def __init__(self, port: int, requests: Sequence[bytes], rate: float | None) -> None:
+    def __init__(self, port: int, requests: Sequence[bytes], rate: float | None, connections: int) -> None:
         self._port = port
         self._requests = requests
         self._rate = rate
+        self._connections = connections
         self._asked = 0
         self._free: deque[Visitor] = deque()  # they take turns: the server closes what is idle for 5 s
         self._late: deque[float] = deque()  # when they were due
@@ -72,13 +75,13 @@ class Crowd:
     async def go(self) -> Visits:
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
-        for _ in range(CONNECTIONS):
+        for _ in range(self._connections):
             await loop.create_connection(lambda: Visitor(self), "127.0.0.1", self._port)
         self._began = monotonic()
         if self._rate:
             self._send_what_is_due()
         else:
-            for visitor in self._free:
+            for visitor in list(self._free)[: len(self._requests)]:
                 self._send(visitor, self._began)
         await self._over
         seconds, percentiles = monotonic() - self._began, quantiles(self._took, n=100)
