@@ -28,9 +28,7 @@ class Visits:
     p99: float
 
 
-def visit(
-    port: int, requests: Sequence[bytes], *, rate: float | None = None, connections: int = CONNECTIONS
-) -> Visits:
+def visit(port: int, requests: Sequence[bytes], *, rate: float | None = None, connections: int = CONNECTIONS) -> Visits:
     """Send the requests to 127.0.0.1: `rate` of them per second, or each as soon as a connection is free.
 
     Raises:
