@@ -129,6 +129,10 @@ class Askable(NamedTuple):
         """What the whole looks like, as a regular expression of Python and of JSON Schema."""
         return rf"^{self.written.partition('.')[0]}\.({self.family})$" if self.family else f"^{self.written}$"
 
+    def means(self, name: str) -> bool:
+        """Whether it is this field, or one of the family."""
+        return bool(re.search(self.pattern, name)) and name[-1] != "\n" and not UNPRINTABLE.search(name)
+
 
 CONTACT_FIELDS = (
     Askable("email", Kind.TEXT, _texts(_lower, "an e-mail address", "e-mail addresses")),
@@ -180,7 +184,7 @@ MOMENTS: Operators = _MOMENTS
 def field_named(name: str, askable: Sequence[Askable]) -> Field | None:
     """The field that is written so, if it is one of these."""
     for each in askable:
-        if re.search(each.pattern, name) and name[-1] != "\n" and not UNPRINTABLE.search(name):
+        if each.means(name):
             return Field(name, each.kind, _way(name, each.kind), each.operators)
     return None
 

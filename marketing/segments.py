@@ -30,6 +30,8 @@ from marketing.text import Printable
 
 DEEPEST, MOST_NODES = 20, 500
 BUCKETS = 100
+# What tells criteria apart; the name first, for a named criterion may have an event too.
+CONTACT_KEYS = ("named", "all", "any", "not", "field", "event", "total", "bucket", "segment")
 _TWO_BUCKETS = pair(whole(0, BUCKETS))
 
 
@@ -87,8 +89,7 @@ Criterion = Annotated[
     | Annotated[Bucket, Tag("bucket")]
     | Annotated[InSegment, Tag("segment")]
     | Annotated[Named, Tag("named")],
-    # A named criterion may name an event too.
-    by_key("named", "all", "any", "not", "field", "event", "total", "bucket", "segment"),
+    by_key(*CONTACT_KEYS),
 ]
 for _node in (AllOf, AnyOf, Not):
     _node.model_rebuild()
