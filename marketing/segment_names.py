@@ -109,7 +109,7 @@ class DaysWithoutActivity(Node):
         return {"all": [{"field": "created_at", "older_than": time}, {"not": {"any": done}}]}
 
 
-NAMES = {
+NAMES: dict[str, type[Node]] = {
     "spending_level": SpendingLevel,
     "engagement": Engagement,
     "subscription_tier": SubscriptionTier,
