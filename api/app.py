@@ -31,7 +31,7 @@ from api import (
     templates,
     tracking,
 )
-from api.auth import FailedAttempts
+from api.auth import FailedAttempts, Keys
 from api.idempotency import Idempotency
 from api.limits import BodyLimit
 from api.watch import Watch
@@ -83,6 +83,7 @@ def create_app(
         gc.collect()
         gc.freeze()
         yield
+        await app.state.keys.close()
         await app.state.hits.close()
         await app.state.intake.close()
         await database.close()
@@ -107,6 +108,7 @@ def create_app(
     app.state.waiting = metrics.Waiting(database)
     app.state.metrics_token = metrics_token
     app.state.patience_seconds = patience_seconds
+    app.state.keys = Keys(database)
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)
     app.add_middleware(Idempotency)

@@ -1,7 +1,7 @@
 """Who is asking, and may they?"""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import monotonic
@@ -13,12 +13,15 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from api.errors import Conflict, Forbidden, TooMany, Unauthorized
+from api.errors import LATER, Conflict, Forbidden, TooMany, Unauthorized, Unavailable
+from api.groups import Full, GroupCommit
 from database import idempotency, keys
 from database.engine import Connection, Database
 from marketing.accounts import Role
 
 _RANK: dict[Role, int] = {"viewer": 0, "editor": 1, "owner": 2}
+PATIENCE_SECONDS = 10
+OF_NO_ACCOUNT = UUID(int=0)  # nobody knows yet whose it is
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer car_…`")
 
 
@@ -79,6 +82,22 @@ class FailedAttempts:
         self.known.add(hash(secret))
 
 
+class Keys(GroupCommit[str, keys.FoundKey | None]):
+    """Whose key is it? Those who ask together share a transaction: one for each took most of a small request."""
+
+    def __init__(self, database: Database) -> None:
+        async def find(_: UUID, secrets: Sequence[str]) -> Sequence[keys.FoundKey | None]:
+            return await keys.find(database, secrets)
+
+        super().__init__(find, patience_seconds=PATIENCE_SECONDS)
+
+    async def find(self, secret: str) -> keys.FoundKey | None:
+        try:
+            return await self.add(OF_NO_ACCOUNT, secret)
+        except (Full, TimeoutError) as error:
+            raise Unavailable("Too many requests wait to be let in. Try again in a moment.", headers=LATER) from error
+
+
 async def identify(request: Request, secret: str | None) -> Caller:
     """The caller whose key this is.
 
@@ -92,7 +111,8 @@ async def identify(request: Request, secret: str | None) -> Caller:
     failed: FailedAttempts = request.app.state.failed_attempts
     failed.check(address, secret)
     database: Database = request.app.state.database
-    found = await keys.find(database, secret)
+    lookups: Keys = request.app.state.keys
+    found = await lookups.find(secret)
     if found is None:
         failed.note(address, secret)
         raise Unauthorized("This API key is wrong or was revoked. An owner can make a new one: POST /api/keys.")

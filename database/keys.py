@@ -3,13 +3,14 @@
 import hashlib
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from database import accounts, data_dir
@@ -52,12 +53,18 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-async def find(database: Database, secret: str) -> FoundKey | None:
-    """The key that this secret belongs to, unless it was revoked."""
+_FIND = text("""
+    SELECT asked.n, found.* FROM unnest(CAST(:hashes AS bytea[])) WITH ORDINALITY AS asked (hash, n)
+    CROSS JOIN LATERAL find_api_key(asked.hash) AS found
+""")
+
+
+async def find(database: Database, secrets: Sequence[str]) -> list[FoundKey | None]:
+    """The keys that these secrets belong to, in their order; None for one that is wrong or was revoked."""
     async with database.transaction(None) as tx:
-        found = func.find_api_key(_hash(secret)).table_valued("key_id", "account_id", "role")
-        row = (await tx.execute(select(found))).one_or_none()
-    return FoundKey(row.key_id, row.account_id, cast(Role, row.role)) if row else None
+        rows = (await tx.execute(_FIND, {"hashes": list(map(_hash, secrets))})).all()
+    found = {row.n: FoundKey(row.key_id, row.account_id, cast(Role, row.role)) for row in rows}
+    return [found.get(n) for n in range(1, len(secrets) + 1)]
 
 
 async def create(tx: Connection, account_id: UUID, name: str, role: Role, secret: str) -> ApiKey:

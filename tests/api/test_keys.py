@@ -1,5 +1,7 @@
 """Who may call the API, and who may not any more?"""
 
+import asyncio
+
 import httpx
 from fastapi import FastAPI
 
@@ -88,3 +90,16 @@ async def test_who_guesses_keys_locks_nobody_out_but_newcomers(
         async with account.transaction() as tx:
             await keys.revoke(tx, (await keys.page(tx, after=None, limit=1))[0].id)
         assert [await ask(account.key), await ask(account.key)] == [401, 429]
+
+
+async def test_those_who_ask_together_are_told_apart(
+    app: FastAPI, account: TestAccount, other_account: TestAccount
+) -> None:
+    async def asked(key: str) -> tuple[int, str | None]:
+        async with client_for(app, key) as client:
+            answer = await client.get("/api/account")
+            return answer.status_code, answer.json().get("id")
+
+    secrets = [account.key, other_account.key, "car_wrong", account.key, other_account.key]
+    own, theirs = (200, str(account.id)), (200, str(other_account.id))
+    assert await asyncio.gather(*map(asked, secrets)) == [own, theirs, (401, None), own, theirs]

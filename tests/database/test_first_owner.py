@@ -47,7 +47,7 @@ def mode(file: Path) -> int:
 
 
 async def is_owner(database: Database, key: str) -> bool:
-    found = await keys.find(database, key)
+    [found] = await keys.find(database, [key])
     return found is not None and found.role == "owner"
 
 
@@ -91,9 +91,9 @@ async def test_a_key_of_ones_own_does_not_hide_the_one_that_nobody_has_seen(empt
 
 async def test_a_revoked_key_stays_revoked_and_stops_nobody(empty: Database) -> None:
     await ensure_first_owner(empty, OWN)
-    found = await keys.find(empty, OWN)
+    [found] = await keys.find(empty, [OWN])
     assert found
     async with empty.transaction(found.account_id) as tx:
         await keys.revoke(tx, found.key_id)
     assert await ensure_first_owner(empty, OWN) is None
-    assert await keys.find(empty, OWN) is None
+    assert await keys.find(empty, [OWN]) == [None]
