@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import text
 
 from database.engine import Connection, after_commit, deadline
-from database.segments import condition
+from database.segments import condition, plan_well
 from marketing.segments import parse
 from telemetry import metrics
 
@@ -107,7 +107,9 @@ async def settle(
         return Settled()
     if segment.criteria is None:  # whoever was added stays as long as there is such a contact
         return await _settle(tx, segment, contacts, (_IS_MEMBER, {}), now=now)
-    belongs = condition(parse(segment.criteria), now=now, prefix="criteria_", among="among")
+    criteria = parse(segment.criteria)
+    await plan_well(tx, criteria)
+    belongs = condition(criteria, now=now, prefix="criteria_", among="among")
     return await _settle(tx, segment, contacts, belongs, now=now, watched=watched)
 
 
@@ -207,6 +209,7 @@ async def candidates(tx: Connection, segment_id: UUID, *, now: datetime) -> Cand
     criteria = (await tx.execute(query, {"segment_id": segment_id})).scalar_one_or_none()
     if criteria is None:
         return None
+    await plan_well(tx, parse(criteria))
     belongs, parameters = condition(parse(criteria), now=now, prefix="criteria_")
     async with deadline(tx, COMPUTING_SECONDS):
         statement = text(_CANDIDATES.format(belongs=belongs))
