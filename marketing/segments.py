@@ -28,7 +28,8 @@ from marketing.segment_nodes import Node, Place, by_key, kept_by, refuse
 from marketing.segment_operands import IDENTIFIER, pair, whole
 from marketing.text import Printable
 
-DEEPEST, MOST_NODES = 20, 500
+DEEPEST, MOST_NODES, MOST_VALUES = 20, 500, 10_000
+_ELSEWHERE = "Put some of it into a segment of its own."
 BUCKETS = 100
 # What tells criteria apart; the name first, for a named criterion may have an event too.
 CONTACT_KEYS = ("named", "all", "any", "not", "field", "event", "total", "bucket", "segment")
@@ -97,23 +98,24 @@ for _node in (AllOf, AnyOf, Not):
 
 def _measure(written: object) -> None:
     """Refuse what is too deep or too large before anything else looks at it."""
-    found = 0
-    open_: list[tuple[object, Place]] = [(written, ())]
-    while open_:
-        node, place = open_.pop()
+    found = values = 0
+    waiting: list[tuple[object, Place]] = [(written, ())]
+    while waiting:
+        node, place = waiting.pop()
         if not isinstance(node, dict):
             continue
         found += 1
         if sum(isinstance(each, str) for each in place) >= DEEPEST:
-            refuse((place, f"Criteria are at most {DEEPEST} levels deep. Put some of it into a segment of its own."))
+            refuse((place, f"Criteria are at most {DEEPEST} levels deep. {_ELSEWHERE}"))
         if found > MOST_NODES:
-            refuse((place, f"Criteria have at most {MOST_NODES} nodes. Put some of it into a segment of its own."))
+            refuse((place, f"Criteria have at most {MOST_NODES} nodes. {_ELSEWHERE}"))
         for key in ("where", "not", "any", "all"):
             inner = node.get(key)
-            if isinstance(inner, list):
-                open_ += [(each, (*place, key, number)) for number, each in reversed([*enumerate(inner)])]
-            else:
-                open_.append((inner, (*place, key)))
+            several = [*enumerate(inner[: MOST_NODES + 1])] if isinstance(inner, list) else []
+            waiting += [(each, (*place, key, number)) for number, each in reversed(several)] or [(inner, (*place, key))]
+        values += sum(len(each) for key, each in node.items() if isinstance(each, list) and key not in ("any", "all"))
+        if values > MOST_VALUES:
+            refuse((place, f"Criteria have at most {MOST_VALUES:,} values in their lists. {_ELSEWHERE}"))
 
 
 def _place(places: Place) -> Place:

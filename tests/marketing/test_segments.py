@@ -184,10 +184,18 @@ def test_criteria_are_as_deep_as_promised_and_no_deeper() -> None:
 
 def test_criteria_have_as_many_nodes_as_promised_and_no_more() -> None:
     assert parse({"any": [FRENCH] * 499})
-    for number in (500, 10_000):
+    for number in (500, 1_000_000):
         with pytest.raises(InvalidCriteria, match="at most 500 nodes") as caught:
             parse({"any": [FRENCH] * number})
         assert caught.value.path == "any[499]"
+
+
+def test_criteria_have_as_many_values_as_promised_and_no_more() -> None:
+    thousand = {"field": "phone", "in": [f"+3361234{number:04}" for number in range(1_000)]}
+    assert parse({"any": [thousand] * 10})
+    with pytest.raises(InvalidCriteria, match="at most 10,000 values") as caught:
+        parse({"any": [*[thousand] * 10, FRENCH, {"field": "country", "in": ["FR"]}]})
+    assert caught.value.path == "any[11]"
 
 
 def test_what_a_name_stands_for_counts_too() -> None:
