@@ -7,12 +7,10 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from psycopg.errors import QueryCanceled
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
 from database.eligibility import ADDRESS
-from database.engine import Connection
+from database.engine import Connection, TooSlow, deadline
 from database.segment_fields import Fields, Given
 from marketing.segment_conditions import Condition, Where, WhereAll, WhereAny, WhereCondition, WhereNot
 from marketing.segment_events import Event, Total
@@ -249,8 +247,8 @@ def _together(parts: Sequence[Criterion]) -> list[Criterion | _Done]:
 _MEMORY_MB, _WORK_MEM_MB = 2048, 16
 
 
-class TakesTooLong(Exception):
-    """The criteria ask for more than can be answered while somebody waits."""
+class TakesTooLong(TooSlow):
+    """The criteria ask for more than can be told while somebody waits; the transaction can only be rolled back."""
 
 
 async def plan_well(tx: Connection, criteria: Criterion) -> None:
@@ -258,9 +256,6 @@ async def plan_well(tx: Connection, criteria: Criterion) -> None:
     sets = sum(isinstance(node, Event | Total | InSegment) for node in nodes(criteria))
     settings = {
         "jit": "off",
-        # Nothing is known of what is in attributes: where ten contacts are expected and a million found, a loop takes
-        # hours. A hash join takes as long for ten as it takes anyway.
-        "enable_nestloop": "off",
         # A set that is not expected to fit into memory would be looked through from end to end for each contact.
         "work_mem": f"{_WORK_MEM_MB}MB",
         "hash_mem_multiplier": str(max(1, _MEMORY_MB // _WORK_MEM_MB // max(1, sets))),
@@ -274,27 +269,25 @@ async def plan_well(tx: Connection, criteria: Criterion) -> None:
 async def count_and_sample(
     tx: Connection, criteria: Criterion, *, now: datetime, limit: int = 10, seconds: float = 5
 ) -> tuple[int, list[UUID]]:
-    """How many living contacts belong, and some of them.
+    """How many living contacts belong, and the ids of some of them.
 
     Raises:
-        TakesTooLong: it could not be told within so many seconds. The transaction is lost.
+        TakesTooLong: it could not be told within so many seconds.
     """
     await plan_well(tx, criteria)
-    await tx.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": f"{seconds * 1000:.0f}"})
     belongs, parameters = condition(criteria, now=now)
     whom = f"FROM contacts WHERE contacts.deleted_at IS NULL AND {belongs}"
+    # Counted group by group, with one of each: so both come of one pass, in which all processes take part.
+    groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 4095"
+    counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[1:{limit:d}] FROM ({groups}) AS groups")
     try:
-        # Counted group by group, with one of each: so both come of one pass, in which all processes take part.
-        groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 4095"
-        counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[1:{limit:d}] FROM ({groups}) AS groups")
-        size, some = (await tx.execute(counted, parameters)).one()
-        if len(some or ()) < min(size, limit):  # of the few that there are, two came into one group
-            some = (await tx.execute(text(f"SELECT contacts.id {whom} LIMIT {limit:d}"), parameters)).scalars()
-    except OperationalError as error:
-        if isinstance(error.orig, QueryCanceled):
-            raise TakesTooLong(
-                f"These criteria take more than {seconds:g} seconds to be tried. Ask for less, or make a segment of"
-                " them: its members are found in the background."
-            ) from error
-        raise
+        async with deadline(tx, seconds):
+            size, some = (await tx.execute(counted, parameters)).one()
+            if len(some or ()) < min(size, limit):  # of the few that there are, two came into one group
+                some = (await tx.execute(text(f"SELECT contacts.id {whom} LIMIT {limit:d}"), parameters)).scalars()
+    except TooSlow as error:
+        raise TakesTooLong(
+            f"These criteria take more than {seconds:g} seconds to be tried. Ask for less, or make a segment of them:"
+            " its members are found in the background."
+        ) from error
     return int(size), list(some or ())
