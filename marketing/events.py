@@ -31,7 +31,7 @@ FURTHEST_AHEAD = timedelta(minutes=10)
 # What we tell ourselves: nobody else makes a message sent, or somebody a member.
 OURS = ("message", "contact", "segment", "campaign")
 
-_NAME = r"[A-Za-z]([A-Za-z0-9 _.:/-]{0,98}[A-Za-z0-9_])?"
+EVENT_NAME = r"[A-Za-z]([A-Za-z0-9 _.:/-]{0,98}[A-Za-z0-9_])?"
 _VALUE = r"-?[0-9]{1,15}(\.[0-9]{1,6})?"
 
 
@@ -41,7 +41,7 @@ def checked_name(name: str) -> str:
     Raises:
         ValueError: it has another form, or is one of ours.
     """
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(EVENT_NAME, name):
         raise ValueError("has 1 to 100 letters, digits, spaces and _ . : / -, and begins with a letter")
     if name.startswith(tuple(f"{prefix}." for prefix in OURS)):
         prefix = name.partition(".")[0]
@@ -67,7 +67,7 @@ def _exact(value: object) -> object:
 Name = Annotated[
     str,
     AfterValidator(checked_name),
-    WithJsonSchema({"type": "string", "pattern": rf"^(?!({'|'.join(OURS)})\.){_NAME}$"}),
+    WithJsonSchema({"type": "string", "pattern": rf"^(?!({'|'.join(OURS)})\.){EVENT_NAME}$"}),
 ]
 Value = Annotated[
     Decimal,

@@ -8,13 +8,13 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from marketing.events import EVENT_NAME
 from marketing.spans import A_DAY, DURATION, WHEN, first_moment, first_moment_after, when
 from marketing.text import PRINTABLE, UNPRINTABLE
 
 LONGEST_TEXT = 1_000
 MOST_OPERANDS = 1_000
 LARGEST_NUMBER = 2**63 - 1  # and its negative
-EVENT_NAME = r"[A-Za-z]([A-Za-z0-9 _.:/-]{0,98}[A-Za-z0-9_])?"
 ID = r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 
 Scalar = str | int | float | bool

@@ -34,8 +34,20 @@ BEYOND_A_SCHEMA = (
     "name each segment once",
     "must be before `until`",
     "whole numbers beyond 64 bits",  # to a schema 1e30 is whole
+    "the lower first",  # in criteria, as all that follows
+    "is not in the calendar",
+    "is no locale",
+    "is no phone number",
+    "too long for a phone number",
+    "is longer than 250 characters",
+    "must be less than `high`",
+    "must be shorter than `past`",
+    "can't be totalled",
+    "`never` goes with none of",
+    "levels deep",
+    "at most 500 nodes",
 )
-_ITEM = re.compile(r"^body\.\d+\.")
+_ITEM = re.compile(r"^body\.(contacts\.)?\d+\.")
 SPELLED_IN_MANY_WAYS = (
     "body.email",
     "body.phone",
@@ -61,11 +73,23 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     # Lists tell the id of the key that all of this is asked with.
     if case.path_parameters.get("key_id") == os.environ["CARILLON_FUZZING_OWN_KEY"]:
         case.path_parameters["key_id"] = str(UUID(int=0))
+    # Any two ids are hardly those of two segments.
+    if case.operation.path == "/api/segments/compare" and isinstance(case.body, dict) and _are_ids(case.body):
+        case.body = {**case.body, "segments": os.environ["CARILLON_FUZZING_SEGMENTS"].split()}
     # Without it no campaign could be launched any more.
     if case.operation.path == "/api/account" and isinstance(case.body, dict):
         domains = case.body.get("sender_domains", [])
         if isinstance(domains, list) and len(domains) < 100:
             case.body = {**case.body, "sender_domains": [*domains, "example.com"]}
+
+
+def _are_ids(body: dict[str, Any]) -> bool:
+    given = body.get("segments")
+    return isinstance(given, list) and 2 <= len(given) <= 5 and all(_is_id(each) for each in given)
+
+
+def _is_id(given: object) -> bool:
+    return isinstance(given, str) and re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", given) is not None
 
 
 @schemathesis.hook

@@ -165,3 +165,24 @@ async def test_whatever_is_put_together_tells_whom_it_means(account: TestAccount
     people = Crowd(data.draw(SEEDS), now).people(PEOPLE)
     several = data.draw(st.lists(criteria, min_size=16, max_size=16))
     await agree(account, people, several, now)
+
+
+@pytest.mark.parametrize(
+    "evil", ["'; DROP TABLE contacts; --", "zq'||zq", "zq%s(zq)s", ":zq", "zq\\", '"zq', "$zq$", "/*zq*/"]
+)
+def test_nothing_that_somebody_writes_is_in_the_sql(evil: str) -> None:
+    field, within = f"attributes.{evil}.{evil}", {"field": f"properties.{evil}", "is": evil}
+    asked = [
+        *({"field": field, operator: evil} for operator in ("is", "is_not", "contains", "starts_with", "ends_with")),
+        *({"field": field, operator: [evil]} for operator in ("in", "contains_any", "contains_all", "contains_none")),
+        *({"field": field, "within": "1 day"}, {"field": field, "at_least": 1}, {"field": field, "exists": True}),
+        *({"field": name, "contains": evil} for name in ("email", "first_name", "tags")),
+        {"field": f"subscriptions.email.{evil}", "is": "subscribed"},
+        {"event": "purchase", "where": within},
+        {"total": f"purchase.properties.{evil}", "at_least": 1, "where": within},
+        {"bucket": [0, 1], "seed": evil},
+        {"named": "subscription_tier", "is": evil, "attribute": evil},
+    ]
+    sql, parameters = condition(parse({"all": asked}), now=NOWS[0])
+    assert "zq" not in sql and "DROP" not in sql
+    assert str(parameters).count("zq") + str(parameters).count("DROP") > len(asked)
