@@ -29,6 +29,18 @@ ACCOUNT = {
     "postal_address": "1 Example Street, 75001 Paris, France",
 }
 
+# Machines click too: the scanner of a mail gateway is in no segment.
+SEGMENT = {
+    "name": "Clicked and stayed",
+    "criteria": {
+        "all": [
+            {"event": "message.clicked", "within": "1 day"},
+            {"field": "subscriptions.email", "is": "subscribed"},
+        ]
+    },
+}
+SETTLED_WITHIN_SECONDS = 10.0
+
 PAUSE_AT = 0.4  # of the messages sent
 PAUSE_SECONDS = 2.0
 DECLINERS = 5  # leave while the campaign is paused, before their message was sent
@@ -114,8 +126,10 @@ class Demo:
     async def story(self) -> None:
         await self.import_contacts()
         campaign, reach = await self.draft()
+        segment = await self.ask_who_belongs()
         await self.deliver(campaign, reach)
-        await self.let_people_read(campaign)
+        readers = await self.let_people_read(campaign)
+        await self.see_who_belongs(segment, readers)
         self.reckon(campaign)
 
     # -- the steps ---------------------------------------------------------------------------------------------------
@@ -162,6 +176,17 @@ class Demo:
         for each in preview["previews"]:
             self.say(f"preview: “{each['subject']}” to {each['email']}")
         return campaign, reach
+
+    async def ask_who_belongs(self) -> str:
+        self.step("Make a segment of those who will click and stay")
+        made = await self.api.call("POST", "/api/segments", json=SEGMENT)
+        path = f"/api/segments/{made['id']}"
+        async for seen in self.api.looks(path):
+            if seen["state"] == "ready":
+                break
+        self.say(f"“{seen['name']}”: {seen['description']} {seen['size']:,} so far.")
+        self.claim("in the segment at first", seen["size"], 0, "nobody has a message")
+        return path
 
     async def deliver(self, campaign: str, reach: Answer) -> None:
         self.step("Launch it, pause it on the way, and resume it")
@@ -222,7 +247,7 @@ class Demo:
         self.claim("arrived while paused", 0, still - held, "the SMTP server")
         await self.api.call("POST", f"{path}/resume")
 
-    async def let_people_read(self, campaign: str) -> None:
+    async def let_people_read(self, campaign: str) -> Readers:
         self.step("Let some of the recipients open, click and unsubscribe")
         async with Readers() as readers:
             led_to = await readers.read(self.inbox.letters(READERS))
@@ -236,6 +261,28 @@ class Demo:
         self.claim("clicked, by machines", stats["clicked"]["machine"], readers.scanned, "a link scanner")
         self.claim("clicks led elsewhere", 0, sum(url not in source for url in led_to), "the readers")
         self.claim("unsubscribed", stats["unsubscribed"]["unique"], readers.unsubscribed, "the readers")
+        return readers
+
+    async def see_who_belongs(self, path: str, readers: Readers) -> None:
+        """Entering and leaving is followed, not computed when somebody asks."""
+        self.step("See who belongs to the segment now")
+        stayed, began = readers.clickers - readers.leavers, monotonic()
+        async for page in self.api.looks(f"{path}/members"):
+            members = {member["contact"]["email"] for member in page["items"]}
+            if members == stayed or monotonic() - began > SETTLED_WITHIN_SECONDS:
+                break
+        self.say(f"{len(members)} clicked and stayed, in the segment {monotonic() - began:.1f} s later")
+        self.claim("in the segment", len(members), len(stayed), "the readers")
+        self.claim("in it by mistake", 0, len(members - stayed), "the readers")
+        performance = await self.api.call("GET", f"{path}/performance")
+        self.claim("messages to its members", performance["messages"], len(stayed), "the SMTP server")
+        self.claim("clicks of its members", performance["clicks"], len(stayed), "the readers")
+        audience = {"segments": [path.rpartition("/")[2]]}
+        follow_up = json.loads(CAMPAIGN.read_bytes()) | {"name": "A second look", "audience": audience}
+        drafted = await self.api.call("POST", "/api/campaigns", json=follow_up)
+        reach = await self.api.call("POST", f"/api/campaigns/{drafted['id']}/reach")
+        self.say(f"a campaign for this segment would reach {reach['sendable']:,} of {reach['total']:,}")
+        self.claim("reach of the segment", reach["total"], len(stayed), "the readers")
 
     def reckon(self, campaign: str) -> None:
         self.step("Compare the figures with those who saw it happen")

@@ -1,7 +1,7 @@
 """What do people, and a machine, do with the messages that arrived? They have the messages and nothing else."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +21,8 @@ class Readers:
     clicked: int = 0
     scanned: int = 0
     unsubscribed: int = 0
+    clickers: set[str] = field(default_factory=set)  # their addresses
+    leavers: set[str] = field(default_factory=set)
 
     async def __aenter__(self) -> Self:
         self.http = httpx.AsyncClient(headers=BROWSER, timeout=30)
@@ -40,6 +42,7 @@ class Readers:
         """They follow a link; where it leads to."""
         answer = await self.http.get(letter.links[number])
         self.clicked += answer.status_code == 302
+        self.clickers.add(letter.recipient)
         return str(answer.headers["location"])
 
     async def scan(self, letter: Letter) -> None:
@@ -51,6 +54,7 @@ class Readers:
         """Their mail program's own button (RFC 8058)."""
         answer = await self.http.post(letter.unsubscribe, data={"List-Unsubscribe": "One-Click"})
         self.unsubscribed += answer.status_code == 200
+        self.leavers.add(letter.recipient)
 
     async def read(self, letters: list[Letter]) -> set[str]:
         """All open, every second one clicks, every fourth one leaves, one gateway scans. Where the clicks led to."""

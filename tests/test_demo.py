@@ -49,6 +49,7 @@ def test_every_figure_reconciles_with_what_a_witness_counted(tmp_path: Path) -> 
         figures[each]
         for each in ("sent twice", "failed", "uncertain", "pending", "arrived while paused", "sent after opting out")
     } == {0}
+    assert figures["in the segment"] == figures["reach of the segment"] == 3
     assert all(figures[each] > 0 for each in ("opened, by people", "clicked, by people", "unsubscribed"))
 
 
