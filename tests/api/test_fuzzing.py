@@ -123,6 +123,7 @@ async def test_whatever_is_asked_the_answer_is_as_documented(app: FastAPI, stack
         | {
             "CARILLON_API_KEY": stack.key,
             "CARILLON_FUZZING_OWN_KEY": stack.key_id,
+            "CARILLON_FUZZING_SEGMENTS": " ".join(stack.ids["segments"][:2]),
             "CARILLON_FUZZING_ANSWERS": str(answers),
         },
         stdout=PIPE,
