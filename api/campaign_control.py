@@ -131,7 +131,7 @@ async def resume_campaign(
     campaign_id: UUID, request: Request, caller: Editor, why: Why | None = None
 ) -> CampaignAnswer:
     """Go on with what is left."""
-    async with caller.transaction() as tx:
+    async with caller.transaction(effective=False) as tx:
         allow(Move.RESUME, (await find(tx, campaign_id)).state)
     temporal: Client = request.app.state.temporal
     handle = _handle(temporal, campaign_id)

@@ -173,7 +173,7 @@ async def resolve_deliveries(resolution: Resolution, request: Request, caller: E
 
 
 async def _check_campaign(caller: Caller, campaign_id: UUID, action: Action) -> None:
-    async with caller.transaction() as tx:
+    async with caller.transaction(effective=False) as tx:
         campaign = await find(tx, campaign_id)
     if action is Action.RESEND and campaign.state not in RESENDING:
         raise Conflict(why_not(action, "uncertain", campaign.state, deleted=False), campaign_status=campaign.state)

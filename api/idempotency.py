@@ -2,8 +2,10 @@
 
 The first request with a key is carried out and its answer kept for a day. The same request, with the same API key, gets
 the same answer again (`Idempotency-Replayed: true`); another request with the same key is refused (422), one while the
-first is still at work as well (409). So is one whose first had an effect and left no answer, because its server crashed
-in between: each transaction of a request marks its key, so that what is committed is known. An answer that says
+first is still at work as well (409). So is one whose first had an effect and no success: each transaction of a request
+marks its key, so that what is committed is known. If it was answered 5xx, the refusal tells this answer (`first`); if
+there was none, because its server crashed in between, it says so. Without an effect the key is free again: at once
+after a 5xx, after a minute without a sign of life. An answer that says
 `Cache-Control: no-store` has a secret in it and is not kept: the request still has one effect, and whoever repeats it
 is told so (409). Bodies are hashed while they stream by, so even an import of gigabytes can carry a key.
 """
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from starlette.requests import Request
 
 from api.auth import identify
@@ -81,6 +84,12 @@ class Idempotency:
                 "The first request with this Idempotency-Key was carried out, or still is, and its answer is not "
                 "known. Look at what it did (GET) rather than repeat it."
             )
+        if earlier.status is not None and earlier.status >= 500:
+            raise Conflict(
+                f"The first request with this Idempotency-Key had an effect and was answered {earlier.status}. "
+                "Look at what it did (GET) rather than repeat it.",
+                first=orjson.loads(earlier.body) if earlier.body else {"status": earlier.status},
+            )
         if earlier.status is None:
             raise Conflict("The first request with this Idempotency-Key is still at work. Try again in a moment.")
         if earlier.body_hash != digest:
@@ -97,11 +106,15 @@ class Idempotency:
 
     async def _keep(self, database: Database, claim: Claim, body: "_Body", answer: "_Answer") -> None:
         """Keep the answer, if it is one to keep; else the key is free again, unless something was done."""
-        if answer.status is None or answer.status >= 500 or len(answer.body) > _LARGEST_ANSWER:
-            await idempotency.forget(database, claim)
-        else:
-            kept = None if answer.headers.get("cache-control") == "no-store" else bytes(answer.body)
-            await idempotency.keep(database, claim, body.digest(), answer.status, answer.headers, kept)
+        status = answer.status or 500  # whoever did not answer has failed
+        too_large = len(answer.body) > _LARGEST_ANSWER
+        if status >= 500 or too_large:
+            is_free = await idempotency.forget(database, claim)
+            if is_free or too_large:
+                return
+        no_body = answer.status is None or answer.headers.get("cache-control") == "no-store"
+        kept = None if no_body else bytes(answer.body)
+        await idempotency.keep(database, claim, body.digest(), status, answer.headers, kept)
 
 
 class _Body:

@@ -91,10 +91,11 @@ async def keep(
         )
 
 
-async def forget(database: Database, claim: Claim) -> None:
-    """Free the key, unless its request had an effect."""
+async def forget(database: Database, claim: Claim) -> bool:
+    """Free the key, unless its request had an effect; True if it is free now."""
     async with database.transaction(claim.key.account_id) as tx:
-        await tx.execute(delete(idempotency_keys).where(_held(claim), ~idempotency_keys.c.effective))
+        freed = await tx.execute(delete(idempotency_keys).where(_held(claim), ~idempotency_keys.c.effective))
+    return bool(freed.rowcount)
 
 
 def _is(key: Key) -> ColumnElement[bool]:

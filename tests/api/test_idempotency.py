@@ -15,6 +15,7 @@ from temporalio.client import Client
 from api.app import create_app
 from database.engine import Database
 from database.imports import BLOCK
+from database.schema import campaigns as campaigns_table
 from database.schema import idempotency_keys
 from tests.api.test_campaigns import draft
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
@@ -185,7 +186,32 @@ async def test_a_request_that_failed_after_its_effect_is_not_repeated(
     await age(account)
     again = await api.post("/api/contacts/import", content=b"email\n", headers=headers)
     assert again.status_code == 409
+    assert "was answered 500" in again.json()["detail"]
+    assert again.json()["first"] == {"status": 500}
     assert await imports(api) == 1
+
+
+async def test_what_failed_before_its_effect_can_be_repeated_at_once(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    """Nobody works on a campaign whose workflow was never started: 503, and nothing has changed."""
+    headers = {"Idempotency-Key": "one"}
+    campaign = (await api.post("/api/campaigns", json=draft())).json()["id"]
+    async with account.transaction() as tx:
+        await tx.execute(update(campaigns_table).values(state="paused"))
+    answers = [await api.post(f"/api/campaigns/{campaign}/resume", headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all("idempotency-replayed" not in answer.headers for answer in answers)
+
+
+async def test_a_failure_after_an_effect_is_told_again(api: httpx.AsyncClient, account: TestAccount) -> None:
+    headers = {"Idempotency-Key": "one"}
+    assert (await api.post("/api/campaigns", json=draft(), headers=headers)).status_code == 201
+    problem = {"title": "Not available", "status": 503, "detail": "Later."}
+    await age(account, status=503, body=orjson.dumps(problem))
+    again = await api.post("/api/campaigns", json=draft(), headers=headers)
+    assert (again.status_code, again.json()["first"]) == (409, problem)
+    assert await campaigns(api) == 1
 
 
 async def test_a_request_that_never_had_an_effect_frees_its_key(api: httpx.AsyncClient, account: TestAccount) -> None:
