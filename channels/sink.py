@@ -101,6 +101,7 @@ class Sink:
         self._options = {"tls_context": None if implicit_tls else tls, **options}
         self._server: asyncio.Server | None = None
         self.conversations: set[_Conversation] = set()
+        self.unanswered: dict[int, str] = {}  # whose message was taken and not acknowledged yet, by port of the sender
         self._watchers: list[asyncio.Future[None]] = []
 
     @property
@@ -195,10 +196,12 @@ class _Conversation(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._out = cast(asyncio.Transport, transport)  # after STARTTLS this is called again, with the secured one
+        self._port = transport.get_extra_info("peername")[1]
         self._sink.conversations.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._sink.conversations.discard(self)
+        self._sink.unanswered.pop(self._port, None)
         super().connection_lost(error)
 
     def cut(self) -> None:
@@ -287,16 +290,19 @@ class _Conversation(SMTP):
         content = (b"\r\n" + self._unread[:end]).replace(b"\r\n.", b"\r\n")[2:]
         del self._unread[: end + 3]
         self._reset_timeout()
-        if self._accepts("CONTENT", b"250 2.0.0 Taken", self._recipients[0], content):
+        recipient = self._recipients[0]
+        if self._accepts("CONTENT", b"250 2.0.0 Taken", recipient, content):
             self._brought += 1
         self._forget()
         if self._sink.delay:
             self._is_slow = True
+            self._sink.unanswered[self._port] = recipient
             asyncio.get_running_loop().call_later(self._sink.delay, self._answer_late)
         return True
 
     def _answer_late(self) -> None:
         self._is_slow = False
+        self._sink.unanswered.pop(self._port, None)
         self._go_on()
 
     def _accepts(self, step: str, yes: bytes, recipient: str = "", content: bytes | None = None) -> bool:

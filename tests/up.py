@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from database.embedded import make_data_dir
+from local_stack import WATCHDOG
 
 CLI = Path(__file__).parent.parent / "cli.py"
 FREE_PORTS = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
@@ -40,6 +41,7 @@ class Up:
             env=clean_environment() | self.env,
             start_new_session=True,
         )
+        self.watchdog = watchdog(self.process.pid)
         self.hear("Ctrl-C")
         self.programs = [psutil.Process(pid) for pid in self.state["programs"].values()]
 
@@ -73,6 +75,7 @@ class Up:
                 process.kill()
         psutil.wait_procs(family, timeout=20)
         self.process.communicate()
+        self.watchdog.communicate(ALL_IS_WELL)
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +83,17 @@ class Up:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.communicate(timeout=60)
+        self.watchdog.communicate(ALL_IS_WELL)
+
+
+ALL_IS_WELL = b"all is well\n"
+
+
+def watchdog(pid: int) -> subprocess.Popen[bytes]:
+    """Ends a process after us, however we end, unless it is told that all is well."""
+    command = ["/bin/sh", "-c", WATCHDOG, "tests-watchdog", str(pid)]
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent, start_new_session=True)
 
 
 def clean_environment() -> dict[str, str]:

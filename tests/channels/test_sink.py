@@ -30,6 +30,17 @@ async def test_it_counts_and_tells_what_came_twice() -> None:
         assert again.delivery_id.hex in sink.duplicates[0].message_id
 
 
+async def test_it_tells_whom_it_has_not_answered_yet() -> None:
+    async with Sink(delay=0.2) as sink:
+        channel = SmtpChannel(sink.url)
+        sending = asyncio.ensure_future(channel.send(a_message("slow@example.org")))
+        await sink.next_arrival()
+        assert list(sink.unanswered.values()) == ["slow@example.org"]
+        await sending
+        assert sink.unanswered == {}
+        await channel.close()
+
+
 async def test_a_plain_client_of_another_make_gets_along_with_it() -> None:
     async with Sink() as sink:
         async with aiosmtplib.SMTP(hostname="127.0.0.1", port=sink.port) as client:

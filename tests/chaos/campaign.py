@@ -124,13 +124,8 @@ class Campaign:
         """The deliveries of which there is such an event."""
         return {each["delivery_id"] async for each in self.pages("/events", {"name": name})}
 
-    async def pages(self, what: str, asked: dict[str, str]) -> AsyncIterator[Answer]:
-        page: Answer = {"next_cursor": ""}
-        while (cursor := page["next_cursor"]) is not None:
-            params = {**asked, "limit": "200"} | ({"cursor": cursor} if cursor else {})
-            page = await self.ask("GET", what, params=params)
-            for each in page["items"]:
-                yield each
+    def pages(self, what: str, asked: dict[str, str]) -> AsyncIterator[Answer]:
+        return self.ground.pages(self.path + what, asked)
 
     async def judged(
         self,

@@ -107,14 +107,20 @@ class Ground:
         for process in (*family.children(recursive=True), family):
             os.kill(process.pid, how)
 
-    def busiest_worker(self) -> str:
-        """The one that has the most connections to the mail server."""
+    async def freeze_in_the_act(self) -> tuple[str, set[str]]:
+        """SIGSTOP a worker of which the mail server has messages that it has not acknowledged.
 
-        def connections(worker: str) -> int:
-            open_now = psutil.Process(self.pid(worker)).net_connections("tcp")
-            return sum(bool(each.raddr) and each.raddr.port == self.sink.port for each in open_now)
-
-        return max(WORKERS, key=connections)
+        Returns:
+            the worker, and for whom these messages are. If both have some, chance has chosen one of them.
+        """
+        first = self.chance.choice(WORKERS)
+        await self.sink.next_arrival()  # from here to the signal nothing else is done: none of them is acknowledged
+        for worker in sorted(WORKERS, key=lambda each: each != first):
+            ports = {each.laddr.port for each in psutil.Process(self.pid(worker)).net_connections("tcp")}
+            if taken := {to for port, to in self.sink.unanswered.items() if port in ports}:
+                self.hit(worker, signal.SIGSTOP)
+                return worker, taken
+        raise AssertionError("the mail server acknowledges at once, or has its messages from somebody else")
 
     async def kill(self, program: str) -> float:
         """kill -9, and wait until `carillon up` has brought it back; how many seconds that took."""
@@ -158,6 +164,15 @@ class Ground:
         found: Answer = answer.json()
         return found
 
+    async def pages(self, path: str, asked: dict[str, str]) -> AsyncIterator[Answer]:
+        """Everything of a list."""
+        page: Answer = {"next_cursor": ""}
+        while (cursor := page["next_cursor"]) is not None:
+            params = {**asked, "limit": "200"} | ({"cursor": cursor} if cursor else {})
+            page = await self.ask("GET", path, params=params)
+            for each in page["items"]:
+                yield each
+
     async def looks(self, path: str) -> AsyncIterator[Answer]:
         """The same question again and again, also while nobody is there to answer it."""
         give_up = monotonic() + self.scale.patience_seconds
@@ -187,14 +202,20 @@ async def ground(scale: Scale, *, workers: int = len(WORKERS)) -> AsyncIterator[
                 "CARILLON_SMTP_TIMEOUT_SECONDS": "5",
                 "CARILLON_LEASE_SECONDS": str(scale.lease_seconds),
             }
-            up = await asyncio.to_thread(lambda: Up(data_dir, "--workers", str(workers), **env))
+            starting = asyncio.create_task(asyncio.to_thread(lambda: Up(data_dir, "--workers", str(workers), **env)))
             try:
-                headers = {"Authorization": f"Bearer {key}"}
-                async with httpx.AsyncClient(base_url=up.state["api_url"], headers=headers, timeout=60) as http:
+                up = await asyncio.shield(starting)
+                async with client(up.state["api_url"], key) as http:
                     it = Ground(up, sink, http, scale)
                     account = {"name": "Example Outfitters", "sender_domains": ["example.com"]}
                     address = {"postal_address": "1 Example Street, Paris", "error_threshold": 0.2}
                     await it.ask("PUT", "/api/account", json=account | address)
                     yield it
             finally:  # in a thread: until it has ended, it may have mail for the witness
-                await asyncio.to_thread(up.__exit__)
+                await asyncio.to_thread((await starting).__exit__)
+
+
+def client(url: str, key: str) -> httpx.AsyncClient:
+    """Uses no connection that the API may be about to close, as it does after five idle seconds."""
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=httpx.Limits(keepalive_expiry=2))

@@ -21,6 +21,7 @@ from workflows.connection import connect
 
 BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"}
 READERS = 500
+IN_HAND = 60  # requests with a key each, when the API is killed
 AT_ONCE = 20  # requests of the people who read and leave
 
 
@@ -163,7 +164,8 @@ async def impatient_program(ground: Ground) -> Verdict:
                 if answer.status_code not in (409, 503):  # still at work on it, or nobody is
                     return answer
             except httpx.TransportError:
-                await ground.lasts(0.05)
+                pass
+            await ground.lasts(0.05)
 
     asked = [asyncio.create_task(insist("/api/campaigns", "make it", draft)) for _ in range(30)]
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
@@ -177,12 +179,63 @@ async def impatient_program(ground: Ground) -> Verdict:
     answers = {answer.status_code for answer in await asyncio.gather(*launches)}
     completed = await campaign.over() == "completed"
     listed = await ground.ask("GET", "/api/campaigns", params={"search": draft["name"]})
-    return await campaign.judged(
+    verdict = await campaign.judged(
         completed=completed,
         made_once=len(made) == 1 == len(listed["items"]),
         everybody_got_the_same_answer=answers == {202},
         the_same_key_for_something_else_is_refused=another.status_code == 422,
     )
+    silent, claims = await _killed_with_many_in_hand(ground)
+    return verdict.and_also(f"{silent} of {IN_HAND} keys had an effect and no answer", **claims)
+
+
+async def _killed_with_many_in_hand(ground: Ground) -> tuple[int, dict[str, bool]]:
+    """Each key makes a campaign of its own, and the API dies in the midst of them.
+
+    Returns:
+        how many died between their effect and the keeping of their answer, and what must hold.
+    """
+    names = [f"Number {number:03}" for number in range(IN_HAND)]
+
+    async def make(name: str) -> httpx.Response | None:
+        draft = wording("d16") | {"name": name}
+        try:
+            return await ground.http.post("/api/campaigns", json=draft, headers={"Idempotency-Key": name})
+        except httpx.TransportError:
+            return None
+
+    async def ids() -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {name: [] for name in names}
+        async for each in ground.pages("/api/campaigns", {"search": "Number "}):
+            found[each["name"]].append(each["id"])
+        return found
+
+    await asyncio.gather(*(ground.ask("GET", "/api/account") for _ in names))  # each has a connection now
+    asked = [asyncio.create_task(make(name)) for name in names]
+    for _ in range(ground.chance.randrange(1, IN_HAND // 4)):
+        await asyncio.wait([each for each in asked if not each.done()], return_when=asyncio.FIRST_COMPLETED)
+    await ground.kill("API")
+    heard = dict(zip(names, [_made(answer) for answer in await asyncio.gather(*asked)], strict=True))
+    before = await ids()
+    again = {name: _made(await make(name)) for name in names}
+    after = await ids()
+    silent = [name for name in names if before[name] and not again[name]]
+    return len(silent), {
+        "the_api_died_with_many_in_hand": sum(each is None for each in heard.values()) > 1,
+        "a_key_has_one_effect_at_the_most": all(len(each) <= 1 for each in after.values()),
+        "what_is_told_is_done": all(not told or before[name] == [told] for name, told in heard.items()),
+        "and_told_alike_again": all(not told or again[name] == told for name, told in heard.items()),
+        "what_is_told_again_is_done": all(not told or after[name] == [told] for name, told in again.items()),
+        "what_is_refused_is_not_done_now": all(told or after[name] == before[name] for name, told in again.items()),
+    }
+
+
+def _made(answer: httpx.Response | None) -> str | None:
+    """The campaign that was made, if the answer tells of one."""
+    if answer is None or answer.status_code == 409:
+        return None
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,13 @@ async def frozen_worker(ground: Ground) -> Verdict:
     campaign = await launched(ground, "f2")
     (moment,) = ground.moments(1, len(campaign.people))
     await campaign.arrivals(moment)
-    frozen = ground.busiest_worker()
-    ground.hit(frozen, signal.SIGSTOP)
+    ground.slow_down(ground.scale.rate or 1_000)  # so that there is time between taking a message and saying so
+    frozen, in_hand = await ground.freeze_in_the_act()
+    ground.slow_down(ground.scale.rate)
     began = monotonic()
     completed = await campaign.over() == "completed"
     recovered = monotonic() - began  # what it had in hand is settled
+    doubtful = await campaign.told("uncertain")
     before = len(campaign.received)
     ground.hit(frozen, signal.SIGCONT)
     # It has its share in another campaign, and so has had all the time that it needed for a mistake.
@@ -41,6 +43,7 @@ async def frozen_worker(ground: Ground) -> Verdict:
         uncertain=UNDER_WAY,
         recovered=recovered,
         completed=completed,
+        what_it_could_not_record_is_in_doubt=in_hand <= doubtful.keys(),
         who_wakes_up_sends_nothing=len(campaign.received) == before,
     )
 

@@ -1,10 +1,16 @@
 """What is lost, doubled or left in doubt when things break? Judged by the mail server, fault by fault."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
+import psutil
 import pytest
 
 from tests.chaos.campaign import Verdict
@@ -40,6 +46,21 @@ def test_the_same_seed_strikes_at_the_same_moments_in_every_process() -> None:
     chance = chance_of(1, CASES[0])
     assert [chance.randrange(100_000) for _ in range(4)] == [67825, 10946, 15933, 6172]
     assert chance_of(2, CASES[0]).randrange(100_000) != 67825
+
+
+def test_ctrl_c_even_twice_leaves_no_stack_running() -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--small", "--only", "F14"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+        chaos = psutil.Process(run.pid)
+        while not (family := [each for each in chaos.children(recursive=True) if "worker" in each.cmdline()]):
+            assert run.poll() is None
+        family = chaos.children(recursive=True)
+        for _ in range(2):
+            os.killpg(run.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(timeout=1)  # between one Ctrl-C and the next
+    _, left = psutil.wait_procs(family, timeout=90)
+    assert left == []
 
 
 def test_a_verdict_names_each_harm() -> None:
