@@ -75,7 +75,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         case.path_parameters["key_id"] = str(UUID(int=0))
     # Any two ids are hardly those of two segments.
     if case.operation.path == "/api/segments/compare" and isinstance(case.body, dict) and _are_ids(case.body):
-        case.body = {**case.body, "segments": os.environ["CARILLON_FUZZING_SEGMENTS"].split()}
+        known: list[Any] = os.environ["CARILLON_FUZZING_SEGMENTS"].split()
+        case.body = {**case.body, "segments": known}
     # Without it no campaign could be launched any more.
     if case.operation.path == "/api/account" and isinstance(case.body, dict):
         domains = case.body.get("sender_domains", [])
