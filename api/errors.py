@@ -9,10 +9,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+
+from database.engine import AWAY, is_away
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ def install(app: FastAPI) -> None:
             answer.detail, answer.headers = f"{request.method} is not taken here, but {taken}.", {"Allow": taken}
         return answer.response()
 
-    for kind in (OperationalError, InterfaceError, NoFreeConnection):
+    for kind in AWAY:
         app.add_exception_handler(kind, _away)
 
     @app.exception_handler(Exception)
@@ -141,6 +141,8 @@ def install(app: FastAPI) -> None:
 
 
 async def _away(_: Request, error: Exception) -> JSONResponse:
+    if not is_away(error):
+        raise error
     log.error("database away", exc_info=error)
     return Unavailable("The database does not answer right now. Try again in a moment.", headers=LATER).response()
 

@@ -26,6 +26,11 @@ AWAY = (
 )
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the database is away; it is not if a function of its own refuses something."""
+    return isinstance(error, AWAY) and not isinstance(getattr(error, "orig", error), psycopg.errors.RaiseException)
+
+
 _AFTER_COMMIT = "after commit"
 
 

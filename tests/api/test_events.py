@@ -13,6 +13,7 @@ from temporalio.client import Client
 from api.app import create_app
 from api.events import Intake
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
+from tests.telemetry.test_metrics import Change
 
 ZOE = {"email": "zoe@example.com"}
 PURCHASE: dict[str, Any] = {"contact": ZOE, "name": "purchase", "value": 49.9, "currency": "EUR"}
@@ -163,3 +164,16 @@ async def test_more_than_can_be_stored_is_put_off(temporal: Client, account: Tes
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "3")
     assert "again" in refused.json()["detail"]
     assert await stored(account) == []
+
+
+async def test_events_are_counted_by_what_became_of_them(api: httpx.AsyncClient) -> None:
+    outcomes = ("stored", "repeated", "refused", "put_off")
+    counted = {outcome: Change("carillon_events_total", outcome=outcome) for outcome in outcomes}
+    keyed = PURCHASE | {"idempotency_key": "order-1"}
+    await tell(api, [keyed, keyed, PURCHASE, {}], 207)
+    assert {outcome: change() for outcome, change in counted.items()} == {
+        "stored": 2,
+        "repeated": 1,
+        "refused": 1,
+        "put_off": 0,
+    }
