@@ -44,8 +44,8 @@ ROUTERS = [
     imports.router,
     contacts.router,
     events.router,
-    segment_reports.router,  # /api/segments/preview is no segment
     segments.router,
+    segment_reports.router,
     segment_members.router,
     templates.router,
     campaigns.router,

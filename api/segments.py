@@ -21,6 +21,8 @@ from workflows.segments import start_refresh
 
 router = APIRouter(prefix="/api/segments", tags=["segments"])
 
+_ONE = "/{segment_id:uuid}"  # /api/segments/compare is no segment
+
 
 class SegmentAnswer(BaseModel):
     """A segment as it is read: what its author wrote, and how far its membership is."""
@@ -65,7 +67,7 @@ async def list_segments(
         return page_of(await _answers(tx, found), limit, lambda each: each.id)
 
 
-@router.get("/{segment_id}")
+@router.get(_ONE)
 async def read_segment(segment_id: UUID, caller: Viewer) -> SegmentAnswer:
     """A segment, with what its criteria say."""
     async with caller.transaction() as tx:
@@ -73,7 +75,7 @@ async def read_segment(segment_id: UUID, caller: Viewer) -> SegmentAnswer:
         return found
 
 
-@router.put("/{segment_id}")
+@router.put(_ONE)
 async def replace_segment(
     segment_id: UUID, definition: SegmentDefinition, request: Request, caller: Editor
 ) -> SegmentAnswer:
@@ -92,7 +94,7 @@ async def replace_segment(
     return changed
 
 
-@router.delete("/{segment_id}", status_code=204)
+@router.delete(_ONE, status_code=204)
 async def delete_segment(segment_id: UUID, caller: Editor) -> None:
     """Delete a segment that no other segment and no open campaign uses. Drafts are told when they are launched."""
     async with caller.transaction() as tx:
