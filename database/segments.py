@@ -282,7 +282,7 @@ async def count_and_sample(
     belongs, parameters = condition(criteria, now=now)
     whom = f"FROM contacts WHERE contacts.deleted_at IS NULL AND {belongs}"
     # Counted group by group, with one of each: so both come of one pass, in which all processes take part.
-    groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 4095"
+    groups = f"SELECT count(*) AS n, any_value(contacts.id) AS one {whom} GROUP BY uuid_hash(contacts.id) & 255"
     counted = text(f"SELECT coalesce(sum(n), 0), (array_agg(one))[1:{limit:d}] FROM ({groups}) AS groups")
     try:
         async with deadline(tx, seconds):
