@@ -75,7 +75,7 @@ class Up:
                 process.kill()
         psutil.wait_procs(family, timeout=20)
         self.process.communicate()
-        self.watchdog.communicate(ALL_IS_WELL)
+        call_off(self.watchdog)
 
     def __enter__(self) -> Self:
         return self
@@ -83,10 +83,7 @@ class Up:
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.communicate(timeout=60)
-        self.watchdog.communicate(ALL_IS_WELL)
-
-
-ALL_IS_WELL = b"all is well\n"
+        call_off(self.watchdog)
 
 
 def watchdog(pid: int) -> subprocess.Popen[bytes]:
@@ -94,6 +91,11 @@ def watchdog(pid: int) -> subprocess.Popen[bytes]:
     command = ["/bin/sh", "-c", WATCHDOG, "tests-watchdog", str(pid)]
     silent = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent, start_new_session=True)
+
+
+def call_off(dog: subprocess.Popen[bytes]) -> None:
+    if dog.returncode is None:
+        dog.communicate(b"all is well\n")
 
 
 def clean_environment() -> dict[str, str]:
