@@ -96,7 +96,7 @@ async def _record_in(folder: Path) -> AsyncIterator[str]:
         state = data_dir.read(folder / "up.json")
         if state is None:
             raise CannotStart(f"Carillon is starting or ending on {folder}: try again in a moment")
-        yield json.loads(state)["database_url"]
+        yield json.loads(state)["migration_database_url"]
         return
     try:
         async with EmbeddedPostgres(folder, kept_open=[lock]) as postgres:

@@ -327,11 +327,14 @@ async def prepare(complete: Settings, unshown: Path | None = None) -> "tuple[Cli
     from database.migrate import migrate
     from workflows import search_attributes
 
-    url = await reach_postgres(complete)
-    owner_url = complete.migration_database_url or url
-    await _ensure_answers(owner_url, "CARILLON_MIGRATION_DATABASE_URL")
+    owner_url = complete.migration_database_url
+    if owner_url and complete.database_url:
+        await _ensure_answers(owner_url, "CARILLON_MIGRATION_DATABASE_URL")
+    else:
+        owner_url = await reach_postgres(complete)
     client = await reach_temporal(complete)
-    await asyncio.to_thread(migrate, owner_url)
+    await asyncio.to_thread(migrate, owner_url, complete.database_url)
+    url = await reach_postgres(complete)
     try:
         await search_attributes.register(client)
     except RPCError as error:

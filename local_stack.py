@@ -187,6 +187,11 @@ class EmbeddedPostgres(Part):
         """For the role that owns the database."""
         return self.cluster.url
 
+    @property
+    def login_url(self) -> str:
+        """For one that owns nothing, with which API and workers log in; whoever migrates makes it."""
+        return self.cluster.login_url
+
     async def start(self) -> None:
         await self.program.start(self.cluster.prepare(), identity=self.cluster.identity)
         await self.program.until(self.cluster.accepts_connections)
@@ -376,7 +381,7 @@ class Stack:
             postgres = EmbeddedPostgres(self.data_dir, connections=max(connections, 200), kept_open=self.kept_open)
             self.parts.append(postgres)
             await postgres.start()
-            found["database_url"] = postgres.url
+            found["database_url"], found["migration_database_url"] = postgres.login_url, postgres.url
         if not self.settings.temporal_address:
             temporal = EmbeddedTemporal(
                 self.data_dir,
@@ -403,7 +408,7 @@ class Stack:
         self.settings = self.settings.model_copy(update=found)
 
     async def _start_commands(self, client: Client) -> None:
-        env = os.environ | self.settings.environment()
+        env = os.environ | self.settings.model_copy(update={"migration_database_url": None}).environment()
         logs = self.data_dir / "logs"
         api = Program("API", logs / "api.log", kept_open=self.kept_open)
         commands = [Command(api, "api", ["--port", str(self.api_port)], env, partial(self._api_answers, api))]
@@ -452,6 +457,7 @@ class Stack:
             "pid": os.getpid(),
             "api_url": self.api_url,
             "database_url": self.settings.database_url,
+            "migration_database_url": self.settings.migration_database_url,
             "temporal_address": self.settings.temporal_address,
             "temporal_ui_url": self.temporal_ui_url,
             "metrics_urls": self.metrics_urls,

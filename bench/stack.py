@@ -115,7 +115,7 @@ async def _meet(state: dict[str, object], key: str, secret_key: str) -> Running:
     return Running(
         api,
         UUID(account["id"]),
-        str(state["database_url"]),
+        str(state["migration_database_url"]),
         await connect(str(state["temporal_address"])),
         secret_key.encode(),
         programs,

@@ -53,7 +53,7 @@ class Cluster:
 
     It listens on a Unix socket in its own closed folder and asks the kernel who is calling, so it needs no port and no
     password, and no other user gets in. `url` is for `carillon`, who owns the database, may create roles, and is no
-    superuser: as in production.
+    superuser: as in production. `login_url` is for API and workers; whoever migrates makes that role.
     """
 
     def __init__(self, data_dir: Path, *, durable: bool = True, connections: int = 200) -> None:
@@ -67,6 +67,10 @@ class Cluster:
     @property
     def url(self) -> str:
         return self._url("carillon", "carillon")
+
+    @property
+    def login_url(self) -> str:
+        return self._url("carillon_login", "carillon")
 
     def prepare(self) -> list[str | Path]:
         """Make the folder if it is not there, clear up after a crash; the command that starts the server."""
@@ -143,7 +147,9 @@ class Cluster:
         """Only this user of the machine, vouched for by the kernel. Kept where PostgreSQL's account can't write."""
         rules = {
             "pg_hba.conf": "local all all peer map=carillon\n",
-            "pg_ident.conf": "".join(f'carillon "{user}" {role}\n' for role in ("postgres", "carillon")),
+            "pg_ident.conf": "".join(
+                f'carillon "{user}" {role}\n' for role in ("postgres", "carillon", "carillon_login")
+            ),
         }
         for name, text in rules.items():
             (self.data_dir / name).write_text(text)

@@ -42,6 +42,13 @@ def test_the_table_says_where_everything_is_and_all_of_it_answers(running: Up) -
     assert list(running.state["programs"]) == ["PostgreSQL", "Temporal", "API", "worker 1", "worker 2"]
 
 
+def test_api_and_workers_log_in_as_one_who_owns_nothing_and_know_nobody_else(running: Up) -> None:
+    for name in ("API", "worker 1", "worker 2"):
+        environment = psutil.Process(running.state["programs"][name]).environ()
+        assert environment["CARILLON_DATABASE_URL"].startswith("postgresql://carillon_login@")
+        assert "CARILLON_MIGRATION_DATABASE_URL" not in environment
+
+
 def test_metrics_of_every_program_of_ours_are_where_the_table_and_the_file_say(running: Up) -> None:
     urls = running.state["metrics_urls"]
     assert list(urls) == ["API", "worker 1", "worker 2"]
