@@ -145,24 +145,23 @@ IDS_IN_BODIES = {
 }
 
 
-def ids_in(app: FastAPI, schema: Any, seen: frozenset[str] = frozenset()) -> set[str]:
+def ids_in(app: FastAPI, schema: Any, seen: set[str] | None = None) -> set[str]:
     """The properties that are ids or lists of them, however deep."""
     found: set[str] = set()
+    seen = set() if seen is None else seen
     if isinstance(schema, list):
         return found.union(*(ids_in(app, each, seen) for each in schema))
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or schema.get("$ref") in seen:  # criteria hold criteria
         return found
-    if (name := str(schema.get("$ref"))) in seen:  # criteria hold criteria
-        return found
-    schema, seen = resolved(app, schema), seen | {name} - {"None"}
+    seen.update({schema["$ref"]} if "$ref" in schema else ())
+    schema = resolved(app, schema)
     for name, inner in schema.get("properties", {}).items():
         choices = inner.get("anyOf", [inner])
         items = [each["items"] for each in choices if "items" in each]
         if any(each.get("format") == "uuid" for each in choices + items):
             found.add(name)
-    return found.union(
-        *(ids_in(app, inner, seen) for inner in (*schema.get("properties", {}).values(), *_parts(schema)))
-    )
+    inside = (*schema.get("properties", {}).values(), *_parts(schema))
+    return found.union(*(ids_in(app, inner, seen) for inner in inside))
 
 
 def _parts(schema: dict[str, Any]) -> list[Any]:
