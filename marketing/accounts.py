@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
 from marketing.moments import written
 from marketing.text import Printable
@@ -117,7 +117,9 @@ class AccountSettings(BaseModel):
     frequency_caps: dict[ChannelName, FrequencyCap] = {}
     quiet_hours: QuietHours | None = None
     topics: list[Topic] = Field([], max_length=200)
-    create_unknown_contacts: bool = Field(True, description="Add those of whom events tell and who are not known yet.")
+    create_unknown_contacts: StrictBool = Field(
+        True, description="Add those of whom events tell and who are not known yet."
+    )
     event_retention_days: int = Field(
         730, ge=30, le=3650, description="How long events are kept, from the moment they were received."
     )

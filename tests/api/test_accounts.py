@@ -12,6 +12,8 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
         "frequency_caps": {"email": {"messages": 3, "hours": 24}},
         "quiet_hours": {"start": "21:00", "end": "08:00"},
         "topics": [{"key": "news", "name": "Newsletter"}],
+        "create_unknown_contacts": False,
+        "event_retention_days": 90,
     }
     replaced = await api.put("/api/account", json=settings)
     assert replaced.status_code == 200
@@ -19,6 +21,7 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
     assert read == replaced.json()
     assert read["sender_domains"] == ["news.example.com"]
     assert read["quiet_hours"] == {"start": "21:00:00", "end": "08:00:00"}
+    assert (read["create_unknown_contacts"], read["event_retention_days"]) == (False, 90)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,8 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
         ({"default_timezone": "Paris"}, "Europe/Paris"),
         ({"sender_domains": ["not a domain"]}, "news.example.com"),
         ({"error_threshold": 2}, "less than or equal to 1"),
+        ({"event_retention_days": 29}, "greater than or equal to 30"),
+        ({"create_unknown_contacts": 0}, "valid boolean"),
         ({"nmae": "x"}, "nmae"),
         ({"quiet_hours": {"start": "21:00+05:00", "end": "08:00"}}, "without an offset"),
     ],
