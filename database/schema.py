@@ -4,8 +4,6 @@ Each row carries `account_id`, and row-level security lets the application's rol
 its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
 """
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,7 +25,9 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+from database.columns import NOW, Moment, account_id, created_at, json, one_of, own_id, updated_at
 
 metadata = MetaData(
     naming_convention={
@@ -39,63 +39,38 @@ metadata = MetaData(
     }
 )
 
-Moment = TIMESTAMP(timezone=True)
-NOW = text("now()")
-
-
-def _id() -> Column[Any]:
-    return Column("id", UUID(as_uuid=True), primary_key=True, server_default=text("uuidv7()"))
-
-
-def _account() -> Column[Any]:
-    return Column("account_id", UUID(as_uuid=True), ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False)
-
-
-def _json(name: str, default: str = "{}") -> Column[Any]:
-    return Column(name, JSONB, nullable=False, server_default=text(f"'{default}'::jsonb"))
-
-
-def _created() -> Column[Any]:
-    return Column("created_at", Moment, nullable=False, server_default=NOW)
-
-
 # -- who we are ------------------------------------------------------------------------------------------------------
 
 accounts = Table(
     "accounts",
     metadata,
-    _id(),
+    own_id(),
     Column("name", Text, nullable=False),
     Column("sender_domains", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("default_timezone", Text, nullable=False, server_default="UTC"),
     Column("default_locale", Text, nullable=False, server_default="en"),
     Column("postal_address", Text, nullable=False, server_default=""),
     Column("error_threshold", Float, nullable=False, server_default=text("0.05")),
-    _json("frequency_caps"),  # {"email": {"messages": 3, "hours": 24}}
+    json("frequency_caps"),  # {"email": {"messages": 3, "hours": 24}}
     Column("quiet_hours", JSONB(none_as_null=True)),  # {"start": "21:00", "end": "08:00"}, in the contact's zone
-    _json("topics", "[]"),  # [{"key", "name", "description"}]
+    json("topics", "[]"),  # [{"key", "name", "description"}]
     Column("create_unknown_contacts", Boolean, nullable=False, server_default=text("true")),  # of whom events tell
-    Column(
-        "event_retention_days",
-        Integer,
-        CheckConstraint("event_retention_days BETWEEN 30 AND 3650", name="event_retention_days"),
-        nullable=False,
-        server_default=text("730"),
-    ),
-    _created(),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    Column("event_retention_days", Integer, nullable=False, server_default=text("730")),
+    CheckConstraint("event_retention_days BETWEEN 30 AND 3650", name="event_retention_days"),
+    created_at(),
+    updated_at(),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
-    _id(),
-    _account(),
+    own_id(),
+    account_id(),
     Column("name", Text, nullable=False),
-    Column("role", Text, CheckConstraint("role IN ('owner', 'editor', 'viewer')", name="role"), nullable=False),
+    one_of("role", "owner", "editor", "viewer"),
     Column("prefix", Text, nullable=False),  # what people recognise it by
     Column("secret_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of the whole key
-    _created(),
+    created_at(),
     Column("revoked_at", Moment),
     Index(None, "account_id", "id"),
 )
@@ -103,7 +78,7 @@ api_keys = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    _account(),
+    account_id(),
     Column("api_key_id", UUID(as_uuid=True), ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
     Column("key", Text, nullable=False),
     Column("request", Text, nullable=False),  # method, path and query
@@ -111,7 +86,7 @@ idempotency_keys = Table(
     Column("status", SmallInteger),  # of the answer; null while the first request is still at work
     Column("headers", JSONB(none_as_null=True)),
     Column("body", LargeBinary),  # null as well if it holds a secret
-    _created(),  # while it is at work: when it last showed that it lives
+    created_at(),  # while it is at work: when it last showed that it lives
     Column("token", UUID(as_uuid=True), nullable=False, server_default=text("uuidv7()")),  # of the request that has it
     Column("effective", Boolean, nullable=False, server_default=text("false")),  # something of it is committed
     PrimaryKeyConstraint("account_id", "api_key_id", "key"),
@@ -122,8 +97,8 @@ idempotency_keys = Table(
 contacts = Table(
     "contacts",
     metadata,
-    _id(),
-    _account(),
+    own_id(),
+    account_id(),
     Column("email", Text),
     # One person, however the address is spelled. A column, not an index on lower(email): row-level security lets an
     # index be used only with leak-proof operators, which lower() is not.
@@ -135,10 +110,10 @@ contacts = Table(
     Column("country", Text),
     Column("locale", Text),
     Column("timezone", Text),
-    _json("attributes"),
+    json("attributes"),
     Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    _created(),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    created_at(),
+    updated_at(),
     Column("deleted_at", Moment),
     Index(None, "account_id", "id"),
     Index("contacts_email_key", "account_id", "email_key", unique=True, postgresql_where=text("deleted_at IS NULL")),
@@ -160,30 +135,25 @@ subscriptions = Table(
     Column("contact_id", UUID(as_uuid=True), ForeignKey("contacts.id", ondelete="CASCADE"), nullable=False),
     Column("channel", Text, nullable=False),
     Column("topic", Text, nullable=False, server_default=""),  # '' is the channel as a whole
-    Column(
-        "status",
-        Text,
-        CheckConstraint("status IN ('subscribed', 'unsubscribed', 'pending')", name="status"),
-        nullable=False,
-    ),
+    one_of("status", "subscribed", "unsubscribed", "pending"),
     # The proof of consent, or of its withdrawal: when, how (form, import, one-click, …) and from where (address, page).
     Column("consent_at", Moment),
     Column("consent_how", Text),
     Column("consent_where", Text),
-    _json("proof"),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    json("proof"),
+    updated_at(),
     PrimaryKeyConstraint("contact_id", "channel", "topic"),
 )
 
 suppressions = Table(
     "suppressions",
     metadata,
-    _account(),
+    account_id(),
     Column("channel", Text, nullable=False),
     Column("address", Text, nullable=False),  # lower case; outlives the contact on purpose
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False, server_default=""),
-    _created(),
+    created_at(),
     PrimaryKeyConstraint("account_id", "channel", "address"),
 )
 
@@ -192,17 +162,17 @@ suppressions = Table(
 imports = Table(
     "imports",
     metadata,
-    _id(),
-    _account(),
-    _json("options"),
+    own_id(),
+    account_id(),
+    json("options"),
     Column("state", Text, nullable=False, server_default="receiving"),
     Column("problem", Text, nullable=False, server_default=""),
     Column("size", BigInteger, nullable=False, server_default=text("0")),  # bytes of the file
     Column("plan", JSONB(none_as_null=True)),  # how the file is read
-    _json("position"),  # where its next row begins
+    json("position"),  # where its next row begins
     Column("merged_line", BigInteger, nullable=False, server_default=text("0")),  # its people up to here are merged
-    _json("counts"),
-    _created(),
+    json("counts"),
+    created_at(),
     Column("grown_at", Moment, nullable=False, server_default=NOW),  # when the last block of the file came
     Column("finished_at", Moment),
     Index(None, "account_id", "id"),
@@ -211,7 +181,7 @@ imports = Table(
 import_blocks = Table(
     "import_blocks",
     metadata,
-    _account(),
+    account_id(),
     Column("import_id", UUID(as_uuid=True), ForeignKey("imports.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("data", LargeBinary, nullable=False),
@@ -235,7 +205,7 @@ import_people = Table(
     Column("country", Text),
     Column("locale", Text),
     Column("timezone", Text),
-    _json("attributes"),
+    json("attributes"),
     Column("tags", ARRAY(Text), nullable=False),
     Column("email_claim", SmallInteger),
     Column("sms_claim", SmallInteger),
@@ -253,7 +223,7 @@ import_people = Table(
 import_rejects = Table(
     "import_rejects",
     metadata,
-    _account(),
+    account_id(),
     Column("import_id", UUID(as_uuid=True), ForeignKey("imports.id", ondelete="CASCADE"), nullable=False),
     Column("line", BigInteger, nullable=False),
     Column("raw", Text, nullable=False),
@@ -266,13 +236,13 @@ import_rejects = Table(
 templates = Table(
     "templates",
     metadata,
-    _id(),
-    _account(),
+    own_id(),
+    account_id(),
     Column("name", Text, nullable=False),
     Column("channel", Text, nullable=False),
     Column("version", Integer, nullable=False, server_default=text("1")),  # the newest
-    _created(),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    created_at(),
+    updated_at(),
     Column("deleted_at", Moment),
     Index(None, "account_id", "id"),
 )
@@ -280,30 +250,29 @@ templates = Table(
 template_versions = Table(
     "template_versions",
     metadata,
-    _account(),
+    account_id(),
     Column("template_id", UUID(as_uuid=True), ForeignKey("templates.id", ondelete="CASCADE"), nullable=False),
     Column("version", Integer, nullable=False),
-    _json("content"),  # as the author gave it
-    _created(),
+    json("content"),  # as the author gave it
+    created_at(),
     PrimaryKeyConstraint("template_id", "version"),
 )
 
 campaigns = Table(
     "campaigns",
     metadata,
-    _id(),
-    _account(),
+    own_id(),
+    account_id(),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("channels", ARRAY(Text), nullable=False),
     Column("state", Text, nullable=False, server_default="draft"),
     Column("state_reason", Text, nullable=False, server_default=""),
-    _json("definition"),  # as the author gave it
-    Column(
-        "plan", JSONB(none_as_null=True)
-    ),  # frozen at launch: the prepared content and all else that a delivery needs
-    _created(),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    json("definition"),  # as the author gave it
+    # Frozen at launch: the prepared content and all else that a delivery needs.
+    Column("plan", JSONB(none_as_null=True)),
+    created_at(),
+    updated_at(),
     Column("launched_at", Moment),
     Column("started_at", Moment),
     Column("finished_at", Moment),
@@ -315,7 +284,7 @@ campaigns = Table(
 links = Table(
     "links",
     metadata,
-    _account(),
+    account_id(),
     Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("number", SmallInteger, nullable=False),
     Column("url", Text, nullable=False),
@@ -327,7 +296,7 @@ links = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    _id(),
+    own_id(),
     # No foreign keys here: checked row by row, they would double the time that freezing an audience takes.
     Column("account_id", UUID(as_uuid=True), nullable=False),
     Column("campaign_id", UUID(as_uuid=True), nullable=False),
@@ -362,7 +331,7 @@ deliveries = Table(
 counters = Table(
     "counters",
     metadata,
-    _account(),
+    account_id(),
     Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("hour", Moment, nullable=False),
     Column("channel", Text, nullable=False),
@@ -378,13 +347,13 @@ counters = Table(
 campaign_meters = Table(
     "campaign_meters",
     metadata,
-    _account(),
+    account_id(),
     Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
     Column(
         "next_slot_at", Moment, nullable=False, server_default=text("'-infinity'")
     ),  # the rate limit's next free slot
     Column("leased", BigInteger, nullable=False, server_default=text("0")),  # spent of the budget
-    _json("recent", "[]"),  # the error window: [[messages, errors], …]
+    json("recent", "[]"),  # the error window: [[messages, errors], …]
     postgresql_with={"fillfactor": 50},
 )
 
@@ -396,7 +365,7 @@ campaign_meters = Table(
 events = Table(
     "events",
     metadata,
-    _id(),
+    own_id(),
     # No foreign key: checked row by row. And each new partition would lock the accounts.
     Column("account_id", UUID(as_uuid=True), nullable=False),
     Column("name", Text, nullable=False),  # 'message.opened', 'campaign.paused', 'purchase', …
@@ -405,7 +374,7 @@ events = Table(
     Column("delivery_id", UUID(as_uuid=True)),
     Column("occurred_at", Moment, nullable=False, server_default=NOW),
     Column("machine", Boolean, nullable=False, server_default=text("false")),
-    _json("properties"),
+    json("properties"),
     Column("value", Numeric),
     Column("currency", Text),
     # Most events say that a message was sent: of its campaign and of itself the ledger tells that better.
@@ -449,20 +418,14 @@ event_keys = Table(
 segments = Table(
     "segments",
     metadata,
-    _id(),
-    _account(),
+    own_id(),
+    account_id(),
     Column("name", Text, nullable=False),
-    Column("kind", Text, CheckConstraint("kind IN ('static', 'dynamic')", name="kind"), nullable=False),
+    one_of("kind", "static", "dynamic"),
     Column("description", Text, nullable=False, server_default=""),
     Column("criteria", JSONB(none_as_null=True)),  # null in static ones
     Column("depends_on_time", Boolean, nullable=False, server_default=text("false")),
-    Column(
-        "state",
-        Text,
-        CheckConstraint("state IN ('building', 'ready')", name="state"),
-        nullable=False,
-        server_default="building",
-    ),
+    one_of("state", "building", "ready", default="building"),
     # Why its members could not be settled, how often in a row, and when that is tried again. Until then what changes
     # passes it by: it is recomputed as a whole.
     Column("problem", Text, nullable=False, server_default=""),
@@ -470,8 +433,8 @@ segments = Table(
     Column("retry_at", Moment),
     Column("size", BigInteger, nullable=False, server_default=text("0")),  # its rows in segment_members
     Column("settled_at", Moment),  # when all its members were last computed
-    _created(),
-    Column("updated_at", Moment, nullable=False, server_default=NOW),
+    created_at(),
+    updated_at(),
     Column("deleted_at", Moment),
     Index(None, "account_id", "id"),
     postgresql_with={"fillfactor": 50},
@@ -482,7 +445,7 @@ segments = Table(
 segment_subjects = Table(
     "segment_subjects",
     metadata,
-    _account(),
+    account_id(),
     Column("subject", Text, nullable=False),
     Column("segment_id", UUID(as_uuid=True), ForeignKey("segments.id", ondelete="CASCADE"), nullable=False),
     PrimaryKeyConstraint("account_id", "subject", "segment_id"),
@@ -524,7 +487,7 @@ contact_touches = Table(
 segment_hours = Table(
     "segment_hours",
     metadata,
-    _account(),
+    account_id(),
     Column("segment_id", UUID(as_uuid=True), ForeignKey("segments.id", ondelete="CASCADE"), nullable=False),
     Column("hour", Moment, nullable=False),
     Column("entered", BigInteger, nullable=False, server_default=text("0")),

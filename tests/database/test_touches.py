@@ -132,10 +132,9 @@ async def test_who_is_changed_by_the_thousand_waits_behind_the_rest(account: Tes
 
 async def test_a_change_that_does_not_come_about_touches_nobody(account: TestAccount) -> None:
     await looking(account, "contact")
-    with pytest.raises(RuntimeError):
-        async with account.transaction() as tx:
-            await tx.execute(contacts.insert().values(account_id=account.id))
-            raise RuntimeError
+    async with account.transaction() as tx:
+        await tx.execute(contacts.insert().values(account_id=account.id))
+        await tx.rollback()
     assert await touched(account) == []
 
 
