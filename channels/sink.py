@@ -256,6 +256,7 @@ class _Conversation(SMTP):
             self._answers.append(b"503 5.5.1 Nested MAIL")
         elif self._accepts("MAIL", b"250 2.1.0 Sender OK"):
             self._has_sender = True
+            self._reset_timeout()  # who rested for long has not less time for its message
 
     def _rcpt(self, line: bytes) -> None:
         found = _ADDRESS.match(line)

@@ -41,6 +41,15 @@ async def test_it_tells_whom_it_has_not_answered_yet() -> None:
         await channel.close()
 
 
+async def test_a_connection_that_has_rested_has_its_whole_patience_for_the_next_message() -> None:
+    async with Sink() as sink, aiosmtplib.SMTP(hostname="127.0.0.1", port=sink.port) as client:
+        await client.sendmail("a@example.com", ["b@example.org"], "Message-ID: <1@example.com>\r\n\r\nHello\r\n")
+        (conversation,) = sink.conversations
+        resting = conversation._timeout_handle
+        await client.mail("a@example.com")
+        assert resting is not None and resting.cancelled()
+
+
 async def test_a_plain_client_of_another_make_gets_along_with_it() -> None:
     async with Sink() as sink:
         async with aiosmtplib.SMTP(hostname="127.0.0.1", port=sink.port) as client:
