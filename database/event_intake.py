@@ -9,7 +9,7 @@ from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import namedtuple_row
 
 from database.engine import Connection, after_commit
-from marketing.events import NewEvent, Refusal, nobody
+from marketing.events import NewEvent, Refusal, another, digest, nobody
 from telemetry import metrics
 
 
@@ -27,13 +27,13 @@ Outcome = OnRecord | Refusal
 _TOLD = """
     CREATE TEMPORARY TABLE IF NOT EXISTS told (
         n int, id uuid DEFAULT uuidv7(), contact_id uuid, email text, external_id text, name text,
-        occurred_at timestamptz, properties jsonb, value numeric, currency text, key text
+        occurred_at timestamptz, properties jsonb, value numeric, currency text, key text, told bytea
     ) ON COMMIT DELETE ROWS
 """
 _MADE = "has a table for what it is told"
 # Delimited and quoted by characters that are in neither JSON nor names, keys and addresses: all goes through as it is.
 _COPY = """
-    COPY told (n, contact_id, email, external_id, name, occurred_at, properties, value, currency, key)
+    COPY told (n, contact_id, email, external_id, name, occurred_at, properties, value, currency, key, told)
     FROM STDIN (FORMAT csv, DELIMITER E'\\x1f', QUOTE E'\\x1e')
 """
 
@@ -42,7 +42,7 @@ _COPY = """
 _STORE = """
     WITH asked AS MATERIALIZED (
         SELECT told.*, CASE WHEN key IS NOT NULL THEN (
-            SELECT event_id FROM event_keys AS k WHERE k.account_id = %(account_id)s AND k.key = told.key)
+            SELECT k FROM event_keys AS k WHERE k.account_id = %(account_id)s AND k.key = told.key)
         END AS earlier, CASE
             WHEN contact_id IS NOT NULL THEN (
                 SELECT c.id FROM contacts AS c
@@ -55,22 +55,30 @@ _STORE = """
                 WHERE c.account_id = %(account_id)s AND c.external_id = told.external_id AND c.deleted_at IS NULL)
         END AS found
         FROM told
+    ), creatable AS MATERIALIZED (
+        -- A key stands for the first that can be stored; who is told of in the others is not made for nothing.
+        SELECT n FROM (
+            SELECT *, row_number() OVER (PARTITION BY key ORDER BY found IS NULL AND contact_id IS NOT NULL, n) AS place
+            FROM asked WHERE earlier IS NULL
+        ) AS new WHERE found IS NULL AND contact_id IS NULL AND (key IS NULL OR place = 1)
     ), taken AS MATERIALIZED (
-        SELECT * FROM asked WHERE found IS NOT NULL AND earlier IS NULL AND (%(all_created)s OR NOT EXISTS (
-            SELECT FROM asked WHERE found IS NULL AND earlier IS NULL AND contact_id IS NULL))
+        SELECT * FROM asked WHERE found IS NOT NULL AND earlier IS NULL
+        AND (%(all_created)s OR NOT EXISTS (SELECT FROM creatable))
     ), claimed AS (
-        INSERT INTO event_keys AS known (account_id, key, event_id)
-        SELECT DISTINCT ON (key) CAST(%(account_id)s AS uuid), key, id FROM taken WHERE key IS NOT NULL ORDER BY key, n
+        INSERT INTO event_keys AS known (account_id, key, event_id, told)
+        SELECT DISTINCT ON (key) CAST(%(account_id)s AS uuid), key, id, told
+        FROM taken WHERE key IS NOT NULL ORDER BY key, n
         ON CONFLICT (account_id, key) DO UPDATE SET key = known.key
-        RETURNING key, event_id
+        RETURNING key, event_id, told
     ), stored AS (
         INSERT INTO events (id, account_id, name, contact_id, occurred_at, properties, value, currency)
         SELECT id, %(account_id)s, name, found, coalesce(occurred_at, now()), properties, value, currency FROM taken
         WHERE key IS NULL OR id IN (SELECT event_id FROM claimed) ORDER BY n
     )
-    SELECT asked.n, asked.id, asked.contact_id IS NULL AND found IS NULL AND earlier IS NULL AS creatable,
-           coalesce(earlier, claimed.event_id, CASE WHEN asked.key IS NULL AND found IS NOT NULL THEN asked.id END)
-               AS event_id
+    SELECT asked.n, asked.id, asked.n IN (SELECT n FROM creatable) AS creatable,
+           coalesce((earlier).event_id, claimed.event_id,
+                    CASE WHEN asked.key IS NULL AND found IS NOT NULL THEN asked.id END) AS event_id,
+           asked.told <> coalesce((earlier).told, claimed.told) AS another
     FROM asked LEFT JOIN claimed USING (key) ORDER BY n
 """
 
@@ -110,12 +118,15 @@ async def store(tx: Connection, account_id: UUID, events: Sequence[NewEvent]) ->
         if creatable := [row.n for row in rows if row.creatable]:
             await _create(cursor, account_id, creatable)
             rows = await settled(all_created=True)
-    outcomes = [
-        OnRecord(row.event_id, repeated=row.event_id != row.id) if row.event_id else nobody(event.contact)
-        for event, row in zip(events, rows, strict=True)
-    ]
+    outcomes = [_outcome(event, row) for event, row in zip(events, rows, strict=True)]
     after_commit(tx, lambda: _count(outcomes))
     return outcomes
+
+
+def _outcome(event: NewEvent, row: Any) -> Outcome:
+    if row.another:
+        return another()
+    return OnRecord(row.event_id, repeated=row.event_id != row.id) if row.event_id else nobody(event.contact)
 
 
 async def _create(cursor: AsyncCursor[Any], account_id: UUID, numbers: Sequence[int]) -> None:
@@ -138,7 +149,8 @@ def _columns(event: NewEvent) -> str:
     who, properties = event.contact, orjson.dumps(event.properties).decode()
     known_by = (who.id, who.email, who.external_id)
     what = (event.name, event.occurred_at, properties, event.value, event.currency, event.idempotency_key)
-    return "\x1f".join("" if each is None else str(each) for each in (*known_by, *what))
+    told = rf"\x{digest(event).hex()}" if event.idempotency_key else None
+    return "\x1f".join("" if each is None else str(each) for each in (*known_by, *what, told))
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:

@@ -349,9 +349,8 @@ campaign_meters = Table(
     metadata,
     account_id(),
     Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
-    Column(
-        "next_slot_at", Moment, nullable=False, server_default=text("'-infinity'")
-    ),  # the rate limit's next free slot
+    # The rate limit's next free slot.
+    Column("next_slot_at", Moment, nullable=False, server_default=text("'-infinity'")),
     Column("leased", BigInteger, nullable=False, server_default=text("0")),  # spent of the budget
     json("recent", "[]"),  # the error window: [[messages, errors], …]
     postgresql_with={"fillfactor": 50},
@@ -409,6 +408,7 @@ event_keys = Table(
     Column("account_id", UUID(as_uuid=True), nullable=False),
     Column("key", Text, nullable=False),
     Column("event_id", UUID(as_uuid=True), nullable=False),
+    Column("told", LargeBinary, nullable=False),  # what was told with it, as a hash
     PrimaryKeyConstraint("account_id", "key"),
     Index("event_keys_event_idx", "event_id", postgresql_using="brin"),  # ids come in order
 )
@@ -472,7 +472,7 @@ contact_touches = Table(
     Column("account_id", UUID(as_uuid=True), nullable=False),
     Column("contact_id", UUID(as_uuid=True), nullable=False),
     Column("subjects", ARRAY(Text), nullable=False),
-    Column("bulk", Boolean, nullable=False, server_default=text("false")),  # it came with a thousand others
+    Column("bulk", Boolean, nullable=False, server_default=text("false")),  # it came with many others
     Column("touched_at", Moment, nullable=False, server_default=text("clock_timestamp()")),
     Index("contact_touches_account_id_bulk_id_idx", "account_id", "bulk", "id"),
     # Rows live for a second: clean up after every thousand, not after a share of what there once was.

@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Annotated, Any, NamedTuple, Self
 from uuid import UUID
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -166,12 +168,25 @@ class Refusal(NamedTuple):
 
 
 NOBODY = "There is no such contact."
+ANOTHER = "stands for another event, which was told before: what differs from that one needs a key of its own"
 
 
 def nobody(contact: ContactReference) -> Refusal:
     """Nobody is known by what was given."""
     given = next(name for name in _REFERENCES if getattr(contact, name) is not None)
     return Refusal((Fault(f"contact.{given}", NOBODY),))
+
+
+def another() -> Refusal:
+    """What is told is not what was told with this key before."""
+    return Refusal((Fault("idempotency_key", ANOTHER),))
+
+
+def digest(event: NewEvent) -> bytes:
+    """What is told, without its key: the same for a repetition, however it is spelled."""
+    said = event.model_dump(mode="json", exclude={"idempotency_key", "value"})
+    worth = None if event.value is None else str(event.value.normalize())
+    return sha256(orjson.dumps([said, worth], option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def read(given: object, now: datetime) -> NewEvent | Refusal:

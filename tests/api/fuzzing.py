@@ -25,6 +25,7 @@ BEYOND_A_SCHEMA = (
     "has passed. Give a moment to come",
     "has not come yet",
     "There is no such contact",
+    "stands for another event",
     "the year must be 1900 to 2200",
     "valid datetime",  # 30 February looks like one
     "is no IANA time zone",

@@ -34,7 +34,7 @@ async def test_whoever_loses_the_connection_in_the_middle_is_asked_to_try_again(
 ) -> None:
     """In the middle: behind somebody who holds the key of the event."""
     event = {"contact": {"email": "zoe@example.com"}, "name": "purchase", "idempotency_key": "1"}
-    claim = "INSERT INTO event_keys (account_id, key, event_id) VALUES (:account_id, '1', uuidv7())"
+    claim = "INSERT INTO event_keys (account_id, key, event_id, told) VALUES (:account_id, '1', uuidv7(), '')"
     waiting = "SELECT pid FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
     async with account.transaction() as tx:
         await tx.execute(text(claim), {"account_id": account.id})

@@ -122,6 +122,21 @@ async def test_a_key_stores_once_in_one_request_in_many_and_at_the_same_time(
     assert all(result.get("repeated", False) is (result["status"] == 200) for result in results)
 
 
+async def test_a_key_that_is_told_again_with_another_event_is_refused(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    keyed = PURCHASE | {"idempotency_key": "order-1"}
+    other = keyed | {"value": 50}
+    (first,) = await tell(api, keyed)
+    repeated, refused = await tell(api, [keyed, other], 207)
+    assert repeated == {"status": 200, "id": first["id"], "repeated": True}
+    assert (refused["status"], refused["path"]) == (422, "idempotency_key")
+    assert "stands for another event" in refused["detail"]
+    alone = await api.post("/api/events", json=other)
+    assert (alone.status_code, alone.json()["errors"][0]["path"]) == (422, "body.idempotency_key")
+    assert [str(row.id) for row in await stored(account)] == [first["id"]]
+
+
 async def test_who_repeats_an_event_of_someone_deleted_since_is_told_the_first(
     api: httpx.AsyncClient, account: TestAccount
 ) -> None:

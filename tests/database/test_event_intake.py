@@ -16,7 +16,7 @@ from database import event_intake
 from database.engine import AWAY
 from database.event_intake import OnRecord, Outcome
 from marketing.contacts import LONGEST_TEXT
-from marketing.events import LONGEST_KEY, NOBODY, NewEvent, Refusal, read
+from marketing.events import ANOTHER, LONGEST_KEY, NOBODY, Fault, NewEvent, Refusal, digest, read
 from tests.conftest import TestAccount
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -116,7 +116,7 @@ async def test_contacts_and_keys_of_another_account_are_unknown(
 
 
 async def test_a_key_is_stored_once_and_tells_the_first_event(account: TestAccount) -> None:
-    first, again = await store(account, event(idempotency_key="1"), event(idempotency_key="1", value=2))
+    first, again = await store(account, event(idempotency_key="1"), event(idempotency_key="1"))
     assert isinstance(first, OnRecord) and not first.repeated
     later, other, keyless = await store(account, event(idempotency_key="1"), event(idempotency_key="2"), event())
     assert again == later == OnRecord(first.id, repeated=True)
@@ -131,8 +131,74 @@ async def test_a_key_stands_for_the_first_event_that_is_about_somebody(account: 
     assert isinstance((await store(account, nobody))[0], Refusal)
     first, taken = await store(account, nobody, event(idempotency_key="1"))
     assert isinstance(taken, OnRecord) and not taken.repeated
-    assert [first] == await store(account, nobody) == [OnRecord(taken.id, repeated=True)]
+    assert [first] == await store(account, nobody) == [REFUSED]
     assert len(await told(account)) == 1
+
+
+REFUSED = Refusal((Fault("idempotency_key", ANOTHER),))
+FULL: dict[str, Any] = {
+    "occurred_at": "2026-11-02T10:30:00+01:00",
+    "properties": {"order": "A-1", "items": [1, {"a": 2, "b": None}]},
+    "value": 49.9,
+    "currency": "EUR",
+    "idempotency_key": "1",
+}
+OTHERS: list[dict[str, Any]] = [
+    {"contact": {"email": "ann@example.com"}},
+    {"contact": {"external_id": "zoe@example.com"}},
+    {"name": "refund"},
+    {"occurred_at": "2026-11-02T10:30:00Z"},
+    {"occurred_at": None},
+    {"properties": {"order": "A-1", "items": [1, {"a": 2}]}},
+    {"properties": {}},
+    {"value": 49.91},
+    {"value": None},
+    {"currency": "CHF"},
+    {"currency": None},
+]
+
+
+@pytest.mark.parametrize("changed", OTHERS, ids=str)
+async def test_a_key_told_again_with_another_event_is_refused_in_one_set_and_in_another(
+    account: TestAccount, changed: dict[str, Any]
+) -> None:
+    other = event(**FULL | changed)
+    first, refused = await store(account, event(**FULL), other)
+    assert isinstance(first, OnRecord) and refused == REFUSED
+    assert await store(account, other, event(**FULL)) == [REFUSED, OnRecord(first.id, repeated=True)]
+    assert [row.id for row in await told(account)] == [first.id]
+    async with account.transaction() as tx:
+        assert await tx.scalar(text("SELECT count(*) FROM contacts")) == 1, "nobody is made of whom nothing is stored"
+
+
+async def test_another_spelling_of_an_event_is_a_repetition(account: TestAccount) -> None:
+    spelled = {
+        "contact": {"email": " Zoe@EXAMPLE.com"},
+        "occurred_at": "2026-11-02T09:30:00.000Z",
+        "properties": {"items": [1, {"b": None, "a": 2}], "order": "A-1"},
+        "value": "49.900",
+    }
+    first, again = await store(account, event(**FULL), event(**FULL | spelled))
+    assert isinstance(first, OnRecord) and again == OnRecord(first.id, repeated=True)
+
+
+async def test_a_repetition_is_known_whatever_became_of_the_contact(account: TestAccount) -> None:
+    (first,) = await store(account, event(idempotency_key="1"))
+    assert isinstance(first, OnRecord)
+    await change(account, "UPDATE contacts SET email = 'new@example.com'")
+    await known(account, **ZOE)
+    assert await store(account, event(idempotency_key="1")) == [OnRecord(first.id, repeated=True)]
+
+
+async def test_of_several_events_with_one_key_at_once_one_is_stored_and_the_others_are_refused(
+    account: TestAccount,
+) -> None:
+    answers = await asyncio.gather(*(store(account, event(idempotency_key="1", value=n // 2)) for n in range(12)))
+    (row,) = await told(account)
+    outcomes = [outcome for (outcome,) in answers]
+    assert sorted(map(str, outcomes)) == sorted(
+        [str(OnRecord(row.id, repeated=repeated)) for repeated in (False, True)] + [str(REFUSED)] * 10
+    )
 
 
 async def test_many_at_once_with_the_same_keys_and_contacts_store_each_once(account: TestAccount) -> None:
@@ -228,9 +294,14 @@ async def test_whatever_is_taken_can_be_stored_and_is_read_back_the_same(
     account: TestAccount, given_events: list[dict[str, Any]]
 ) -> None:
     events = [each for each in (read(each, NOW) for each in given_events) if isinstance(each, NewEvent)]
+    await change(account, "DELETE FROM event_keys")
     outcomes = await store(account, *events)
+    first: dict[str, NewEvent] = {}
     rows = {row.id: row for row in await told(account)}
     for asked, outcome in zip(events, outcomes, strict=True):
+        if asked.idempotency_key and digest(first.setdefault(asked.idempotency_key, asked)) != digest(asked):
+            assert outcome == REFUSED
+            continue
         assert isinstance(outcome, OnRecord), outcome
         if outcome.repeated:
             continue

@@ -170,7 +170,7 @@ async def test_an_account_that_keeps_less_than_others_loses_its_own_old_events_a
             "INSERT INTO events (account_id, name, occurred_at) VALUES (:a, 'old', now() - interval '9 years')",
             a=each.id,
         )
-        keys = "INSERT INTO event_keys SELECT account_id, row_number() OVER (), id FROM events"
+        keys = "INSERT INTO event_keys SELECT account_id, row_number() OVER (), id, '' FROM events"
         await execute(each, keys)
     forgotten = await forget(alone, batch=10)
     assert (forgotten.events, forgotten.keys) == (25, 25)

@@ -43,11 +43,13 @@ CREATE INDEX events_name_idx ON events (account_id, name, occurred_at) INCLUDE (
 -- What nobody has made a partition for is kept all the same.
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
--- Which event an idempotency key stands for. BRIN, for ids come in order: old keys are found at next to no cost.
+-- Which event an idempotency key stands for, and what was told of it, as a hash: whoever tells something else with the
+-- same key is refused. BRIN, for ids come in order: old keys are found at next to no cost.
 CREATE TABLE event_keys (
     account_id UUID NOT NULL,
     key TEXT NOT NULL,
     event_id UUID NOT NULL,
+    told BYTEA NOT NULL,
     CONSTRAINT event_keys_pkey PRIMARY KEY (account_id, key)
 );
 CREATE INDEX event_keys_event_idx ON event_keys USING brin (event_id);
