@@ -17,6 +17,7 @@ from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
 from database import memberships, touches
 from database.engine import AWAY, Database, TooSlow, deadline
 from database.memberships import Kept, Settled
+from database.touches import Touches
 from telemetry import metrics
 
 log = structlog.get_logger()
@@ -31,9 +32,13 @@ LONGEST_WAIT = 300.0
 class Segments:
     database: Database
     turn: int = 1_000  # so many touches of an account at a time: a fifth of a second for a segment or two
+    turn_seconds: float = 0.4  # after so long, what is left of them waits until other accounts had their turn
     slice: int = 5_000  # so many contacts of one segment under one lock
     settling_seconds: float = 60.0  # as long as that may take
     doubted: set[UUID] = field(default_factory=set)  # with these the database went away
+    begun: dict[tuple[UUID, bool], Touches] = field(
+        default_factory=dict
+    )  # by account and line, not settled in one turn
 
     @activity.defn
     async def follow_changes(self, input: FollowInput) -> None:
@@ -75,17 +80,31 @@ class Segments:
     # -- what they do ------------------------------------------------------------------------------------------------
 
     async def take_turn(self, account_id: UUID) -> None:
-        """Settle some of what waits for an account. Only then is it forgotten: who is killed in between leaves it to be
-        settled again, which changes nothing."""
-        async with self.database.transaction(account_id) as tx:
-            waiting = await touches.oldest(tx, self.turn)
-        for segment_id, contacts in waiting.concerned.items():
+        """Settle some of what waits for an account: of what came one by one, and as much of what came in bulk, so that
+        neither waits for the other to be over. What follows from it waits in the line of its cause."""
+        for bulk in (False, True):
+            await self._take_from(account_id, bulk)
+
+    async def _take_from(self, account_id: UUID, bulk: bool) -> None:
+        """Only what is settled for all segments is forgotten: who is killed before leaves it to be settled again, which
+        changes nothing."""
+        end = monotonic() + self.turn_seconds
+        touched = self.begun.pop((account_id, bulk), None)
+        if touched is None:
+            async with self.database.transaction(account_id) as tx:
+                touched = await touches.oldest(tx, self.turn, bulk=bulk)
+        while touched.concerned:
+            segment_id, contacts = touched.concerned.popitem()
             async with self._failing_alone(account_id, segment_id):
-                await self._settle(account_id, segment_id, contacts)
-        async with self.database.transaction(account_id) as tx:
-            seconds = await touches.forget(tx, waiting)
-        for each in seconds:
-            metrics.settled_seconds.observe(each)
+                await self._settle(account_id, segment_id, contacts, bulk=bulk)
+            if touched.concerned and monotonic() > end:
+                self.begun[account_id, bulk] = touched
+                return
+        if touched.ids:
+            async with self.database.transaction(account_id) as tx:
+                seconds = await touches.forget(tx, touched)
+            for each in seconds:
+                metrics.settled_seconds.observe(each)
 
     async def _recompute(self, account_id: UUID, segment_id: UUID, *, watched: bool = False) -> Settled:
         total = Settled()
@@ -109,9 +128,15 @@ class Segments:
         return total
 
     async def _settle(
-        self, account_id: UUID, segment_id: UUID, contacts: list[UUID], *, watched: bool = False
+        self,
+        account_id: UUID,
+        segment_id: UUID,
+        contacts: list[UUID],
+        *,
+        watched: bool = False,
+        bulk: bool | None = None,
     ) -> Settled:
-        async with self.database.transaction(account_id) as tx, deadline(tx, self.settling_seconds):
+        async with self.database.transaction(account_id, bulk=bulk) as tx, deadline(tx, self.settling_seconds):
             return await memberships.settle(tx, segment_id, contacts, now=datetime.now(UTC), watched=watched)
 
     async def _all_ended(self, before: int, give_up: float) -> None:

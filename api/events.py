@@ -26,6 +26,8 @@ router = APIRouter(prefix="/api/events", tags=["events"])
 
 # Whoever tells waits for the answer: a database that is away or slow gets this long before we ask them to try again.
 PATIENCE_SECONDS = 10
+# Lists of more than so many are somebody's import: segments take notice of them behind what is told one by one.
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,21 @@ class Intake(GroupCommit[Sequence[NewEvent], Sequence[Outcome]]):
     """Every event that this process was told of, on its way to the record."""
 
     def __init__(self, database: Database, *, most_waiting: int = 20 * MOST_EVENTS) -> None:
+        def is_list(batch: Sequence[NewEvent]) -> bool:
+            return len(batch) > FEW
+
         async def store(account_id: UUID, batches: Sequence[Sequence[NewEvent]]) -> Sequence[Sequence[Outcome]]:
-            async with database.transaction(account_id) as tx:
+            async with database.transaction(account_id, bulk=is_list(batches[0])) as tx:
                 outcomes = iter(await event_intake.store(tx, account_id, list(chain.from_iterable(batches))))
             return [list(islice(outcomes, len(batch))) for batch in batches]
 
         super().__init__(
-            store, size=len, largest=MOST_EVENTS, most_waiting=most_waiting, patience_seconds=PATIENCE_SECONDS
+            store,
+            size=len,
+            sort=is_list,
+            largest=MOST_EVENTS,
+            most_waiting=most_waiting,
+            patience_seconds=PATIENCE_SECONDS,
         )
 
 

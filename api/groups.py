@@ -22,6 +22,7 @@ class GroupCommit(Generic[Item, Answer]):
     Args:
         store: puts a group on record in one transaction and gives one answer per item.
         size: how much of a group an item takes; as a rule each is one of many.
+        sort: only items of one sort share a group; as a rule all are of one.
         largest: most items in one group, or one alone that is larger.
         most_waiting: once this many wait, more are refused with `Full`.
         at_once: groups that are stored at the same time, each of another account.
@@ -33,6 +34,7 @@ class GroupCommit(Generic[Item, Answer]):
         store: Callable[[UUID, Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
         size: Callable[[Item], int] = lambda _: 1,
+        sort: Callable[[Item], object] = lambda _: None,
         largest: int = 500,
         most_waiting: int = 10_000,
         at_once: int = 4,
@@ -40,6 +42,7 @@ class GroupCommit(Generic[Item, Answer]):
     ) -> None:
         self._store = store
         self._size = size
+        self._sort = sort
         self._largest = largest
         self._most_waiting = most_waiting
         self._patience_seconds = patience_seconds
@@ -97,8 +100,10 @@ class GroupCommit(Generic[Item, Answer]):
     def _next(self, waiting: deque[tuple[Item, asyncio.Future[Answer]]]) -> list[tuple[Item, asyncio.Future[Answer]]]:
         """As many as go into one group, taken from what is waiting."""
         group = [waiting.popleft()]
-        taken = self._size(group[0][0])
-        while waiting and (more := self._size(waiting[0][0])) <= self._largest - taken:
+        taken, sort = self._size(group[0][0]), self._sort(group[0][0])
+        while waiting and self._sort(waiting[0][0]) == sort:
+            if (more := self._size(waiting[0][0])) > self._largest - taken:
+                break
             group.append(waiting.popleft())
             taken += more
         self._count -= taken

@@ -61,6 +61,14 @@ async def deadline(tx: Connection, seconds: float) -> AsyncIterator[None]:
     await tx.execute(change, {"to": before})
 
 
+# Until the transaction ends. `comes_in_bulk` reads the second.
+_SETTINGS = "set_config('carillon.account_id', {}, true), set_config('carillon.bulk', {}, true)"
+
+
+def _setting(bulk: bool | None) -> str:
+    return "" if bulk is None else str(bulk).lower()
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
@@ -89,24 +97,27 @@ class Database:
         metrics.database_connections.set_function(pool.checkedout)
 
     @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+    async def transaction(self, account_id: UUID | None, *, bulk: bool | None = None) -> AsyncIterator[Connection]:
         """One transaction that sees the rows of one account; of none, if `account_id` is None.
 
         Committed at the end of the block, rolled back if it raises.
+
+        Args:
+            bulk: whether segments take notice of what it changes behind all that comes one by one; None: if it is much.
         """
         told: list[Callable[[], None]] = []
         async with self.engine.begin() as connection:
             connection.info[_AFTER_COMMIT] = told
             await connection.execute(
-                text("SELECT set_config('carillon.account_id', :account_id, true)"),
-                {"account_id": str(account_id or "")},
+                text(f"SELECT {_SETTINGS.format(':account_id', ':bulk')}"),
+                {"account_id": str(account_id or ""), "bulk": _setting(bulk)},
             )
             yield connection
         for tell in told:
             tell()
 
     @asynccontextmanager
-    async def pipeline(self, account_id: UUID) -> AsyncIterator[psycopg.AsyncConnection]:
+    async def pipeline(self, account_id: UUID, *, bulk: bool | None = None) -> AsyncIterator[psycopg.AsyncConnection]:
         """Such a transaction on the driver's own connection, whose statements wait for no answer until one is fetched.
 
         A statement through SQLAlchemy, its answer awaited, costs 200 µs of CPU: where many make up one transaction and
@@ -116,7 +127,8 @@ class Database:
             driver = (await connection.get_raw_connection()).driver_connection
             assert isinstance(driver, psycopg.AsyncConnection)
             async with driver.pipeline():
-                await driver.execute("SELECT set_config('carillon.account_id', %s, true)", [str(account_id)])
+                settings = f"SELECT {_SETTINGS.format('%s', '%s')}"
+                await driver.execute(settings, [str(account_id), _setting(bulk)])
                 yield driver
                 await driver.commit()
 

@@ -285,6 +285,7 @@ class Kept:
     state: str
     settled_at: datetime | None
     retry_at: datetime | None
+    asks_events: bool
 
     @property
     def in_order(self) -> bool:
@@ -294,6 +295,6 @@ class Kept:
 
 async def kept(tx: Connection) -> list[Kept]:
     """All dynamic segments, those first whose members were computed longest ago."""
-    names = ("account_id", "segment_id", "depends_on_time", "state", "settled_at", "retry_at")
+    names = ("account_id", "segment_id", "depends_on_time", "state", "settled_at", "retry_at", "asks_events")
     rows = await tx.execute(text(f"SELECT {', '.join(names)} FROM kept_segments()"))
     return [Kept(*row) for row in rows]

@@ -7,11 +7,8 @@ from sqlalchemy import text
 
 from database.engine import Connection, Database
 
-# What came one by one, and as much again of what came by the thousand: neither waits for the other to be over.
 _TOUCHED = text("""
-    (SELECT id, contact_id, subjects FROM contact_touches WHERE NOT bulk ORDER BY account_id, bulk, id LIMIT :limit)
-    UNION ALL
-    (SELECT id, contact_id, subjects FROM contact_touches WHERE bulk ORDER BY account_id, bulk, id LIMIT :limit)
+    SELECT id, contact_id, subjects FROM contact_touches WHERE bulk = :bulk ORDER BY account_id, bulk, id LIMIT :limit
 """)
 
 # Segments that failed are recomputed as a whole.
@@ -41,9 +38,9 @@ async def accounts(database: Database, lane: int, lanes: int) -> list[UUID]:
         return list((await tx.execute(query, {"lane": lane, "lanes": lanes})).scalars())
 
 
-async def oldest(tx: Connection, limit: int) -> Touches:
-    """Up to `limit` of either sort, the oldest first."""
-    rows = (await tx.execute(_TOUCHED, {"limit": limit})).all()
+async def oldest(tx: Connection, limit: int, *, bulk: bool) -> Touches:
+    """Up to `limit`, the oldest first, of what came in bulk or of what came one by one."""
+    rows = (await tx.execute(_TOUCHED, {"limit": limit, "bulk": bulk})).all()
     by_subject: dict[str, set[UUID]] = {}
     for row in rows:
         for subject in row.subjects:

@@ -92,7 +92,7 @@ async def store(database: Database, account_id: UUID, hits: Sequence[Hit]) -> li
         or link, in which case nothing was stored for it.
     """
     findings = Findings()
-    async with database.pipeline(account_id) as tx:
+    async with database.pipeline(account_id, bulk=False) as tx:  # of people who happen to come at the same moment
         found = await tx.execute(_DELIVERIES, {"ids": _array({hit.delivery_id for hit in hits})})
         clicks = [hit for hit in hits if hit.action is Action.CLICK]
         links, earlier = await _ask_about(tx, clicks) if clicks else (None, None)

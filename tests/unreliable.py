@@ -28,9 +28,9 @@ class UnreliableDatabase(Database):
         self.lost = 0
 
     @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+    async def transaction(self, account_id: UUID | None, *, bulk: bool | None = None) -> AsyncIterator[Connection]:
         fate = self.chance.random()
-        async with super().transaction(account_id) as tx:
+        async with super().transaction(account_id, bulk=bulk) as tx:
             yield tx
             if fate < self.loss / 2:
                 self.lost += 1
@@ -48,8 +48,8 @@ class SlowDatabase(Database):
         self.seconds = seconds
 
     @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
-        async with super().transaction(account_id) as tx:
+    async def transaction(self, account_id: UUID | None, *, bulk: bool | None = None) -> AsyncIterator[Connection]:
+        async with super().transaction(account_id, bulk=bulk) as tx:
             yield tx
         await asyncio.sleep(self.seconds)
 
@@ -63,8 +63,8 @@ class WatchedDatabase(Database):
         self.happen = happen
 
     @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
-        async with super().transaction(account_id) as tx:
+    async def transaction(self, account_id: UUID | None, *, bulk: bool | None = None) -> AsyncIterator[Connection]:
+        async with super().transaction(account_id, bulk=bulk) as tx:
             yield tx
             self.left -= 1
             if not self.left:

@@ -28,9 +28,9 @@ class Watched(Database):
         self.thrice = asyncio.Event()
 
     @asynccontextmanager
-    async def transaction(self, account_id: UUID | None) -> AsyncIterator[Connection]:
+    async def transaction(self, account_id: UUID | None, *, bulk: bool | None = None) -> AsyncIterator[Connection]:
         try:
-            async with super().transaction(account_id) as tx:
+            async with super().transaction(account_id, bulk=bulk) as tx:
                 yield tx
         except SQLAlchemyError:
             self.refused += 1

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -272,3 +273,66 @@ async def test_an_import_of_thousands_starves_nobody(account: TestAccount, other
     await follow(account)
     assert len(await members(account, some)) == 3_000 + 1
     assert account.id not in await touches.accounts(account.database, 0, 1)
+
+
+async def lines(account: TestAccount) -> set[tuple[bool, str]]:
+    """What waits: whether in bulk, and what was touched."""
+    async with account.transaction() as tx:
+        rows = await tx.execute(text("SELECT DISTINCT bulk, unnest(subjects) AS subject FROM contact_touches"))
+        return {(row.bulk, row.subject) for row in rows}
+
+
+async def test_what_follows_from_a_change_waits_in_the_line_of_its_cause(account: TestAccount) -> None:
+    ids = await people(account, 25)
+    inner = await segment(account)
+    outer = await segment(account, {"segment": str(inner)})
+    joined = await segment(account, {"event": "segment.entered"})
+    caused = {f"segment:{inner}", "event:segment.entered"}
+    segments = Segments(account.database, turn=10)  # fewer than what is taken for many
+    await change(account, ids, "country = 'FR'")
+    await segments.take_turn(account.id)
+    assert await lines(account) == {(True, each) for each in {"contact.country", *caused}}
+    await follow(account)
+    (zoe,) = await people(account, 1, name="zoe")
+    await change(account, [zoe], "country = 'FR'")
+    await segments.take_turn(account.id)
+    assert await lines(account) == {(False, each) for each in caused}
+    await follow(account)
+    for each in (inner, outer, joined):
+        assert await members(account, each) == {zoe, *ids}
+        assert await reconciled(account, each)
+
+
+async def test_one_event_does_not_wait_for_lists_that_were_told_before(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    some = await segment(account, {"event": "purchase"})
+    crowd = [{"contact": {"external_id": f"crm-{n}"}, "name": "purchase"} for n in range(600)]
+    zoe, ben = ({"contact": {"external_id": name}, "name": "purchase"} for name in ("zoe", "ben"))
+    told_of = [
+        crowd[:300],
+        zoe,
+        crowd[300:],
+        ben,
+    ]  # at the same time: the singles share a transaction with nobody's list
+    answers = await asyncio.gather(*(api.post("/api/events", json=each) for each in told_of))
+    assert {answer.status_code for answer in answers} == {201}
+    async with account.transaction() as tx:
+        query = text("SELECT external_id, id FROM contacts WHERE external_id IN ('zoe', 'ben')")
+        found = {row.external_id: row.id for row in await tx.execute(query)}
+    await Segments(account.database, turn=10).take_turn(account.id)
+    inside = await members(account, some)
+    assert len(inside) == 2 + 10 and inside >= {found["zoe"], found["ben"]}
+
+
+async def test_an_account_with_many_segments_gives_way_and_goes_on_where_it_stood(account: TestAccount) -> None:
+    ids = await people(account, 30)
+    some = [await segment(account) for _ in range(3)]
+    segments = Segments(account.database, turn_seconds=0)
+    await change(account, ids, "country = 'FR'")
+    for settled in (1, 2, 3):  # one of them each turn
+        assert await lines(account) == {(True, "contact.country")}
+        await segments.take_turn(account.id)
+        assert sorted([len(await members(account, each)) for each in some]) == [0] * (3 - settled) + [30] * settled
+    assert await lines(account) == set()
+    assert all([await reconciled(account, each) for each in some])

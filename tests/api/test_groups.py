@@ -46,6 +46,14 @@ async def test_what_arrives_during_a_transaction_is_the_next_one() -> None:
     assert record.groups == [(ONE, [1]), (ONE, [2, 3, 4]), (ONE, [5, 6])]
 
 
+async def test_only_items_of_one_sort_share_a_group() -> None:
+    record = Record()
+    record.open.set()
+    groups = GroupCommit(record.store, sort=lambda n: n > 9)
+    await asyncio.gather(*(groups.add(ONE, n) for n in (1, 2, 10, 20, 3)))
+    assert record.groups == [(ONE, [1, 2]), (ONE, [10, 20]), (ONE, [3])]
+
+
 async def test_accounts_never_share_a_group() -> None:
     record = Record()
     record.open.set()

@@ -117,16 +117,60 @@ async def test_who_enters_or_leaves_a_segment_touches_those_that_look_at_it(acco
     assert await touched(account) == [(zoe, {f"segment:{inner}"})] * 2
 
 
-async def test_who_is_changed_by_the_thousand_waits_behind_the_rest(account: TestAccount) -> None:
+async def test_who_is_changed_among_many_waits_behind_the_rest(account: TestAccount) -> None:
     segment_id = await looking(account, "contact", "contact.country")
-    await execute(account, contacts.insert().values([{"account_id": account.id} for _ in range(1001)]))
+    await execute(account, contacts.insert().values([{"account_id": account.id} for _ in range(21)]))
     zoe = await contact(account)
     await execute(account, contacts.update().where(contacts.c.id == zoe).values(country="FR"))
     async with account.transaction() as tx:
-        first = await touches.oldest(tx, 10)
-        assert len(first.ids) == 12 and len(first.concerned[segment_id]) == 11 and zoe in first.concerned[segment_id]
-        assert len(await touches.forget(tx, first)) == 12
-        assert zoe not in (await touches.oldest(tx, 10_000)).concerned[segment_id]
+        first = await touches.oldest(tx, 10, bulk=False)
+        assert len(first.ids) == 2 and first.concerned == {segment_id: [zoe]}
+        assert len((await touches.oldest(tx, 10, bulk=True)).ids) == 10
+        assert len(await touches.forget(tx, first)) == 2
+        assert (await touches.oldest(tx, 10, bulk=False)).ids == []
+        assert len((await touches.oldest(tx, 10_000, bulk=True)).concerned[segment_id]) == 21
+    await touched(account)
+
+
+INNER = UUID(int=7)
+
+
+def writing(account: TestAccount, subject: str, whose: list[UUID]) -> Any:
+    """A statement that changes this for all of them."""
+    ours = [{"account_id": account.id, "contact_id": each} for each in whose]
+    match subject:
+        case "contact":
+            return contacts.insert().values([{"account_id": account.id} for _ in whose])
+        case "contact.tags":
+            return contacts.update().values(tags=["vip"])
+        case "subscriptions":
+            return subscriptions.insert().values([{**row, "channel": "email", "status": "pending"} for row in ours])
+        case "suppressions":
+            row = {"account_id": account.id, "channel": "email", "reason": "manual"}
+            return suppressions.insert().values([{**row, "address": f"{each}@example.com"} for each in whose])
+        case "event:purchase":
+            return events.insert().values([{**row, "name": "purchase"} for row in ours])
+    return segment_members.insert().values([{**row, "segment_id": INNER} for row in ours])
+
+
+@pytest.mark.parametrize(
+    "subject", ["contact", "contact.tags", "subscriptions", "suppressions", "event:purchase", f"segment:{INNER}"]
+)
+@pytest.mark.parametrize(
+    ("many", "said", "bulk"), [(20, None, False), (21, None, True), (21, False, False), (1, True, True)]
+)
+async def test_in_bulk_comes_what_its_writer_says_or_else_what_is_many(
+    account: TestAccount, subject: str, many: int, said: bool | None, bulk: bool
+) -> None:
+    whose = [uuid4() for _ in range(many)]
+    rows = [{"id": each, "account_id": account.id, "email": f"{each}@example.com"} for each in whose]
+    await execute(account, contacts.insert().values(rows))
+    await looking(account, subject)
+    async with account.database.transaction(account.id, bulk=said) as tx:
+        await tx.execute(writing(account, subject, whose))
+    async with account.transaction() as tx:
+        found = list((await tx.execute(text("SELECT bulk FROM contact_touches"))).scalars())
+    assert found == [bulk] * many
     await touched(account)
 
 

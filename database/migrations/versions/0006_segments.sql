@@ -83,8 +83,13 @@ END $$;
 
 -- What changes, for whom: put into the queue in the same transaction, whoever writes, and only if a segment looks at it.
 -- Each function asks that first. They run with the rights of whoever writes, so they see the segments of one account
--- (the owner of the tables sees all, and touches a few too many). What comes by the thousand waits behind the rest: an
--- import must not hold up what people do meanwhile.
+-- (the owner of the tables sees all, and touches a few too many).
+
+-- Whether these touches wait behind the rest: an import must not hold up what people do meanwhile. Whoever writes may
+-- say so for the transaction, for people who come at the same moment are not yet a list, and what an import causes is
+-- still an import's. Else it is what changes by more than 20 rows at a time.
+CREATE FUNCTION comes_in_bulk(rows bigint) RETURNS boolean LANGUAGE sql STABLE
+    AS $$ SELECT coalesce(nullif(current_setting('carillon.bulk', true), '')::boolean, rows > 20) $$;
 
 CREATE FUNCTION touch_existence() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -94,7 +99,7 @@ DECLARE
 BEGIN
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
-        SELECT account_id, id, looked, (SELECT count(*) FROM changed) > 1000 FROM changed;
+        SELECT account_id, id, looked, (SELECT comes_in_bulk(count(*)) FROM changed) FROM changed;
     END IF;
     RETURN NULL;
 END $$;
@@ -115,7 +120,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = field.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
-        SELECT account_id, contact_id, subjects, (SELECT count(*) FROM changed) > 1000 FROM (
+        SELECT account_id, contact_id, subjects, (SELECT comes_in_bulk(count(*)) FROM changed) FROM (
             SELECT changed.account_id, id AS contact_id, array_remove(ARRAY[
                 CASE WHEN changed.deleted_at IS DISTINCT FROM before.deleted_at THEN 'contact' END,
                 CASE WHEN changed.deleted_at IS DISTINCT FROM before.deleted_at THEN 'contact.deleted_at' END,
@@ -143,7 +148,7 @@ CREATE FUNCTION touch_subscribers() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'subscriptions') THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
-        SELECT DISTINCT account_id, contact_id, '{subscriptions}'::text[], (SELECT count(*) FROM changed) > 1000
+        SELECT DISTINCT account_id, contact_id, '{subscriptions}'::text[], (SELECT comes_in_bulk(count(*)) FROM changed)
         FROM changed;
     END IF;
     RETURN NULL;
@@ -151,14 +156,16 @@ END $$;
 
 -- E-mail addresses and phone numbers cannot be taken for each other.
 CREATE FUNCTION touch_suppressed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    bulk boolean := (SELECT comes_in_bulk(count(*)) FROM changed);
 BEGIN
     IF EXISTS (SELECT FROM segment_subjects WHERE subject = 'suppressions') THEN
-        INSERT INTO contact_touches (account_id, contact_id, subjects)
-        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[] FROM contacts JOIN changed
+        INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
+        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[], bulk FROM contacts JOIN changed
             ON contacts.account_id = changed.account_id AND contacts.email_key = changed.address
             WHERE contacts.deleted_at IS NULL
         UNION
-        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[] FROM contacts JOIN changed
+        SELECT contacts.account_id, contacts.id, '{suppressions}'::text[], bulk FROM contacts JOIN changed
             ON contacts.account_id = changed.account_id AND contacts.phone = changed.address
             WHERE contacts.deleted_at IS NULL;
     END IF;
@@ -177,7 +184,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = happened.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
-        SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name), (SELECT count(*) FROM changed) > 1000
+        SELECT account_id, contact_id, array_agg(DISTINCT 'event:' || name), (SELECT comes_in_bulk(count(*)) FROM changed)
         FROM changed
         WHERE contact_id IS NOT NULL AND 'event:' || name = ANY (looked) GROUP BY account_id, contact_id;
     END IF;
@@ -196,7 +203,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM segment_subjects WHERE segment_subjects.subject = joined.subject));
     IF looked <> '{}' THEN
         INSERT INTO contact_touches (account_id, contact_id, subjects, bulk)
-        SELECT account_id, contact_id, array_agg('segment:' || segment_id), (SELECT count(*) FROM changed) > 1000
+        SELECT account_id, contact_id, array_agg('segment:' || segment_id), (SELECT comes_in_bulk(count(*)) FROM changed)
         FROM changed
         WHERE 'segment:' || segment_id = ANY (looked) GROUP BY account_id, contact_id;
     END IF;
@@ -261,7 +268,9 @@ CREATE FUNCTION touches_waiting() RETURNS TABLE (touches bigint, seconds float8)
 
 -- The dynamic segments, those first whose members were computed longest ago.
 CREATE FUNCTION kept_segments() RETURNS TABLE (account_id uuid, segment_id uuid, depends_on_time boolean, state text,
-                                               settled_at timestamptz, retry_at timestamptz)
+                                               settled_at timestamptz, retry_at timestamptz, asks_events boolean)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
-    AS $$ SELECT s.account_id, s.id, s.depends_on_time, s.state, s.settled_at, s.retry_at FROM segments s
+    AS $$ SELECT s.account_id, s.id, s.depends_on_time, s.state, s.settled_at, s.retry_at,
+                 EXISTS (SELECT FROM segment_subjects x WHERE x.segment_id = s.id AND x.subject LIKE 'event:%')
+          FROM segments s
           WHERE kind = 'dynamic' AND deleted_at IS NULL ORDER BY s.settled_at NULLS FIRST, s.id $$;
