@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -204,19 +204,35 @@ class Fields:
         """`day` is SQL for month and day, such as 02-29. A contact's day begins when it does where the contact lives;
         an event has no such place."""
         most = days_in(duration)
-        today, elsewhere = _days_of_zones(self.now)
-        coming = self.given(_coming(today, most), "text[]")
-        if self.table != "contacts":
-            return f"{day} = ANY ({coming})"
-        if not elsewhere:
-            return f"{day} = ANY ({coming})"
+        today, elsewhere = self._days_of_zones
+        if self.table != "contacts" or not elsewhere:
+            return self._coming(day, today, most)
         cases = " ".join(
-            f"WHEN {_ZONE} = ANY ({self.given(zones, 'text[]')}) THEN {self.given(_coming(their, most), 'text[]')}"
-            for their, zones in elsewhere.items()
+            f"WHEN {_ZONE} = ANY ({zones}) THEN {self._coming(day, their, most)}" for their, zones in elsewhere.items()
         )
         # Zones are compared for those few alone whose day it is somewhere.
-        anywhere = sorted({each for their in (today, *elsewhere) for each in _coming(their, most)})
-        return f"{day} = ANY ({self.given(anywhere, 'text[]')}) AND {day} = ANY (CASE {cases} ELSE {coming} END)"
+        first, last = min(today, *elsewhere), max(today, *elsewhere)
+        anywhere = self._coming(day, first, most + (last - first).days)
+        return f"{anywhere} AND CASE {cases} ELSE {self._coming(day, today, most)} END"
+
+    @cached_property
+    def _days_of_zones(self) -> tuple[date, dict[date, str]]:
+        """Which day it is in UTC, and the parameter of the zones in which it is another one: hundreds, once for all
+        conditions that ask. PostgreSQL would not take a zone that it doesn't know."""
+        today = self.now.astimezone(UTC).date()
+        elsewhere: dict[date, list[str]] = {}
+        for name, zone in _zones().items():
+            if (their := self.now.astimezone(zone).date()) != today:
+                elsewhere.setdefault(their, []).append(name)
+        return today, {their: self.given(zones, "text[]") for their, zones in elsewhere.items()}
+
+    def _coming(self, day: str, today: date, most: int) -> str:
+        """Whether a day lies from today to so many days after it."""
+        first, last = coming(today, most)
+        low, high = (
+            f'{day} COLLATE "C" {sign} {self.given(one, "text")}' for sign, one in ((">=", first), ("<=", last))
+        )
+        return f"({low} {'AND' if first <= last else 'OR'} {high})"
 
 
 class _Found(NamedTuple):
@@ -236,24 +252,17 @@ def _amount(number: str, operator: str, operand: OperandValue, given: Callable[[
     return f"{number} {_SIGNS[operator]} {given(operand)}"
 
 
-def _coming(today: date, most: int) -> list[str]:
-    """The month and day of today and of so many days after it, such as 02-29."""
-    days = [today + ahead * A_DAY for ahead in range(most + 1)]
+def coming(today: date, most: int) -> tuple[str, str]:
+    """The month and day of today and of so many days after it, such as 02-29; past the end of a year the second comes
+    before the first, and what lies there is all but what lies between them."""
+    if most >= 365:
+        return "01-01", "12-31"
+    last = today + most * A_DAY
     # Whose day is the 29th of February has it on the 28th in most years.
-    leap = {"02-29" for each in days if f"{each:%m-%d}" == "02-28" and (each + A_DAY).month == 3}
-    return sorted({f"{each:%m-%d}" for each in days} | leap)
+    ends_february = last.month == 2 and (last + A_DAY).month == 3
+    return f"{today:%m-%d}", "02-29" if ends_february else f"{last:%m-%d}"
 
 
 @lru_cache(maxsize=1)
 def _zones() -> dict[str, ZoneInfo]:
     return {name: ZoneInfo(name) for name in sorted(available_timezones())}
-
-
-def _days_of_zones(now: datetime) -> tuple[date, dict[date, list[str]]]:
-    """Which day it is in UTC, and where it is another one. PostgreSQL would not take a zone that it doesn't know."""
-    today = now.astimezone(UTC).date()
-    elsewhere: dict[date, list[str]] = {}
-    for name, zone in _zones().items():
-        if (their := now.astimezone(zone).date()) != today:
-            elsewhere.setdefault(their, []).append(name)
-    return today, elsewhere

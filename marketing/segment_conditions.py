@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field as Part
@@ -20,7 +21,7 @@ class Condition(Asking):
 
     field: str
 
-    @property
+    @cached_property
     def subject(self) -> Field:
         found = field_named(self.field, self.ASKABLE)
         assert found is not None  # it was when this was read

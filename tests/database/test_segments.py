@@ -1,7 +1,9 @@
 """Does PostgreSQL tell the same people as somebody who reckons by hand?"""
 
 import secrets
-from datetime import datetime
+import sys
+from bisect import bisect_left, bisect_right
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from database.engine import Connection
+from database.segment_fields import coming
 from database.segments import condition, plan_well
 from marketing.events import FURTHEST_AHEAD
 from marketing.segment_fields import AMOUNTS, CONTACT_FIELDS, COUNTS, EVENT_FIELDS, MOMENTS, Kind
@@ -186,3 +189,86 @@ def test_nothing_that_somebody_writes_is_in_the_sql(evil: str) -> None:
     sql, parameters = condition(parse({"all": asked}), now=NOWS[0])
     assert "zq" not in sql and "DROP" not in sql
     assert str(parameters).count("zq") + str(parameters).count("DROP") > len(asked)
+
+
+# -- bounds ----------------------------------------------------------------------------------------------------------
+
+LONG = ".".join(letter * 100 for letter in "abc")
+ASKED: dict[str, list[Any]] = {
+    "exists": [True] * 499,
+    "anniversary_within": [f"{days % 366} days" for days in range(499)],
+    "within": [f"{days} days" for days in range(1, 500)],
+    "between": [["2026-01-01", f"2026-02-{1 + days % 28:02}"] for days in range(499)],
+}
+# As many of each kind as criteria may have.
+LARGEST: dict[str, list[Written]] = {
+    **{
+        f"{field.written} {operator}": [{"field": name, operator: operand} for operand in operands]
+        for field in CONTACT_FIELDS
+        for name in [field.written.replace("NAME", LONG).replace("CHANNEL", "email")]
+        for operator, operands in ASKED.items()
+        if operator in field.operators
+    },
+    "suppressions": [{"field": "suppressions.email", "is": True}] * 499,
+    "texts": [{"field": "first_name", "contains": f"{number} {'x' * 900}"} for number in range(499)],
+    "values in JSON": [{"field": f"attributes.{LONG}", "in": [*range(n, n + 1_000)]} for n in range(10)],
+    "values": [{"field": "external_id", "in": [f"crm-{n}-{k}" for k in range(1_000)]} for n in range(10)],
+    "few values": [{"field": "tags", "contains_any": [f"{n}-{k}" for k in range(20)]} for n in range(499)],
+    "topics": [{"field": f"subscriptions.email.t{n}", "not_in": ["subscribed", "pending"]} for n in range(499)],
+    "events": [
+        {"event": f"e{n}", "count": {"at_least": 2}, "first": {"within": "9 days"}, "last": {"older_than": "1 day"}}
+        for n in range(499)
+    ],
+    "wheres": [
+        {"event": f"e{n}", "within": "9 days", "where": {"field": f"properties.{LONG}", "within_next": "1 day"}}
+        for n in range(249)
+    ],
+    "one where": [{"event": "e", "where": {"any": [{"field": "properties.x", "at_most": n} for n in range(497)]}}],
+    "alike": [{"event": f"e{n}", "within": "9 days"} for n in range(499)],
+    "totals": [{"total": f"e{n}.properties.{LONG}", "between": [1, n + 1]} for n in range(499)],
+    "buckets": [{"bucket": [0, 1], "seed": f"{n}"} for n in range(499)],
+    "segments": [{"segment": str(UUID(int=n))} for n in range(499)],
+    "levels": [{"named": "spending_level", "is": "medium", "event": f"e{n}"} for n in range(120)],
+    "engagement": [{"named": "engagement", "is": "cooling", "recent": f"{n + 1} days"} for n in range(50)],
+    "days": [{"named": "days_without_activity", "at_least": n + 1} for n in range(60)],
+}
+
+
+def calls(asked: Written) -> tuple[int, int, int]:
+    """How many calls it takes to make SQL of criteria, how long that is, and how many parameters it has."""
+    tree, made = parse(asked), 0
+    condition(tree, now=NOWS[2])  # once, for what is looked up once for all
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal made
+        made += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        sql, parameters = condition(tree, now=NOWS[2])
+    finally:
+        sys.setprofile(None)
+    return made, len(sql), len(parameters)
+
+
+@pytest.mark.parametrize("kind", LARGEST)
+@pytest.mark.parametrize("word", ["all", "any"])
+def test_the_largest_criteria_of_every_kind_take_little_work(word: str, kind: str) -> None:
+    made, length, parameters = calls({word: LARGEST[kind]})
+    assert made <= 50_000
+    assert length <= 1_000_000
+    assert parameters <= 10_000  # PostgreSQL takes 65,535
+
+
+def test_an_anniversary_comes_on_exactly_the_days_that_are_near() -> None:
+    days = [date(2027, 1, 1) + timedelta(days=ahead) for ahead in range(1500)]
+    # Who was born on 29 February has the day on the 28th where there is no 29th.
+    names = [{"02-28", "02-29"} if f"{day:%m-%d}" == "02-28" and day.year % 4 else {f"{day:%m-%d}"} for day in days]
+    year = sorted(set().union(*names))
+    assert len(year) == 366
+    for number, today in enumerate(days[: 3 * 366]):
+        for most in (0, 1, 27, 59, 200, 306, 307, 363, 364, 365, 366):
+            first, last = coming(today, most)
+            near = year[bisect_left(year, first) if first <= last else 0 : bisect_right(year, last)]
+            near += year[bisect_left(year, first) :] if first > last else []
+            assert set(near) == set().union(*names[number : number + most + 1]), (today, most)
