@@ -57,6 +57,8 @@ async def reach_of_campaign(campaign_id: UUID, caller: Viewer) -> Reach:
         definition = (await find(tx, campaign_id)).definition
         if definition.audience is None:
             return Reach(total=0, sendable=0, skipped={})
+        if wrong := await _segment_problems(tx, definition.audience):
+            raise _conflict("It can't be told whom this campaign would reach", wrong)
         account = await accounts.read(tx, caller.account_id)
         rules = Rules("email", definition.topic, account, datetime.now(UTC))
         counts = await reach.count(tx, definition.audience, rules)
@@ -162,6 +164,11 @@ def _error(code: str, part: str, message: str) -> Problem:
     return Problem(code=code, part=part, severity=Severity.ERROR, message=message)
 
 
+def _conflict(what: str, wrong: list[Problem]) -> Conflict:
+    more = f" And {len(wrong) - 1} more, see `problems`." if len(wrong) > 1 else ""
+    return Conflict(f"{what}: {wrong[0].message}{more}", problems=[each.model_dump() for each in wrong])
+
+
 async def check_launchable(tx: Connection, account_id: UUID, campaign: Campaign) -> CampaignPlan:
     """The plan to be frozen.
 
@@ -174,11 +181,7 @@ async def check_launchable(tx: Connection, account_id: UUID, campaign: Campaign)
         await stored_segments.keep(tx, [segment_id for _, segment_id in definition.audience.looks_at()])
     wrong = [each for each in await find_problems(tx, definition, account) if each.severity is Severity.ERROR]
     if wrong:
-        raise Conflict(
-            f"This campaign can't be launched yet: {wrong[0].message}"
-            + (f" And {len(wrong) - 1} more, see `problems`." if len(wrong) > 1 else ""),
-            problems=[each.model_dump() for each in wrong],
-        )
+        raise _conflict("This campaign can't be launched yet", wrong)
     assert definition.audience is not None, "find_problems has told"
     return CampaignPlan(
         campaign_name=definition.name,

@@ -86,6 +86,10 @@ async def test_reach_tells_why_members_would_be_skipped(api: httpx.AsyncClient, 
     campaign = await created(api, audience={"segments": [made]})
     reach = (await api.post(f"/api/campaigns/{campaign}/reach")).json()
     assert reach == {"total": 5, "sendable": 3, "skipped": {"no_consent": 2}}
+    assert (await api.delete(f"/api/segments/{made}")).status_code == 204, "no open campaign uses it"
+    refused = await api.post(f"/api/campaigns/{campaign}/reach")
+    assert refused.status_code == 409 and made in refused.json()["detail"]
+    assert [each["code"] for each in refused.json()["problems"]] == ["unknown_segment"]
 
 
 async def test_missing_variables_and_zones_are_those_of_the_members(
@@ -139,7 +143,7 @@ async def test_an_audience_that_is_none_is_refused(api: httpx.AsyncClient, audie
 # -- the moment ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_campaign_is_not_launched_before_it_is_known_who_belongs(
+async def test_a_campaign_is_neither_launched_nor_counted_before_it_is_known_who_belongs(
     api: httpx.AsyncClient, temporal: Client, worker: None, account: TestAccount
 ) -> None:
     building = await segment(api, "New ones", criteria=EVENS)
@@ -154,7 +158,9 @@ async def test_a_campaign_is_not_launched_before_it_is_known_who_belongs(
     ):
         campaign = await created(api, audience=audience)
         refused = await api.post(f"/api/campaigns/{campaign}/launch")
-        assert refused.status_code == 409
+        uncounted = await api.post(f"/api/campaigns/{campaign}/reach")
+        assert refused.status_code == uncounted.status_code == 409
+        assert refused.json()["problems"] == uncounted.json()["problems"]
         told = {each["code"]: each for each in refused.json()["problems"]}
         assert set(told) == {"unknown_segment", "segment_building"}
         assert {each["part"] for each in told.values()} == {f"audience.{name}"}
