@@ -90,8 +90,10 @@ _CREATE = """
         ORDER BY email, external_id
         ON CONFLICT DO NOTHING RETURNING id
     )
-    INSERT INTO events (account_id, name, contact_id, properties)
-    SELECT CAST(%(account_id)s AS uuid), 'contact.created', id, '{"how": "event"}' FROM created
+    -- Before what they did, which may occur now and has its id already.
+    INSERT INTO events (account_id, name, contact_id, properties, occurred_at)
+    SELECT CAST(%(account_id)s AS uuid), 'contact.created', id, '{"how": "event"}', now() - interval '1 microsecond'
+    FROM created
 """
 
 # While the planner knows nothing of many contacts, it takes any of their indexes for as good as the right one, and each

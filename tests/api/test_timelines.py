@@ -58,6 +58,14 @@ async def to_one(account: TestAccount, contact: Any, answer: Exception | None = 
     return sent
 
 
+async def test_whoever_is_made_by_an_event_was_added_before_they_did_it(api: httpx.AsyncClient) -> None:
+    contact = {"email": "zoe@example.com"}
+    told = await api.post("/api/events", json=[{"contact": contact, "name": name} for name in ("visit", "purchase")])
+    assert told.status_code == 201
+    (zoe,) = (await api.get("/api/contacts")).json()["items"]
+    assert names(await timeline(api, zoe["id"])) == ["purchase", "visit", "contact.created"]
+
+
 async def test_what_is_done_to_a_contact_over_the_api_is_in_its_timeline_without_what_it_was(
     api: httpx.AsyncClient,
 ) -> None:
