@@ -178,26 +178,26 @@ def checked_attributes(attributes: Attributes) -> Attributes:
     """The attributes as they are, if the database and templates can live with them."""
     _check_json(attributes, DEEPEST_ATTRIBUTES)
     if len(orjson.dumps(attributes)) > LARGEST_ATTRIBUTES:
-        raise ValueError(f"Attributes take at most {LARGEST_ATTRIBUTES // 1024} KiB")
+        raise ValueError(f"takes more than {LARGEST_ATTRIBUTES // 1024} KiB")
     return attributes
 
 
 def _check_json(value: JsonValue, levels: int) -> None:
     match value:
         case str() if "\0" in value or UNPRINTABLE.search(value):
-            raise ValueError("Attributes can't hold control characters")
+            raise ValueError("has control characters in it")
         case float() if not math.isfinite(value):
-            raise ValueError("Attributes can't hold NaN or infinity: JSON has neither")
+            raise ValueError("has NaN or infinity in it: JSON has neither")
         case bool():
             pass
         case int() if not -(2**63) <= value < 2**63:
-            raise ValueError("Attributes can't hold whole numbers beyond 64 bits: write them as text")
+            raise ValueError("has whole numbers beyond 64 bits in it: write them as text")
         case dict() | list() if levels == 0:
-            raise ValueError(f"Attributes are at most {DEEPEST_ATTRIBUTES} levels deep")
+            raise ValueError(f"is more than {DEEPEST_ATTRIBUTES} levels deep")
         case dict():
             for key, inner in value.items():
                 if not 0 < len(key) <= LONGEST_TAG:
-                    raise ValueError(f"An attribute's name has 1 to {LONGEST_TAG} characters")
+                    raise ValueError(f"has a name in it that is empty or longer than {LONGEST_TAG} characters")
                 _check_json(key, 0)
                 _check_json(inner, levels - 1)
         case list():

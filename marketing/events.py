@@ -35,6 +35,8 @@ OURS = ("message", "contact", "segment", "campaign")
 
 EVENT_NAME = r"[A-Za-z]([A-Za-z0-9 _.:/-]{0,98}[A-Za-z0-9_])?"
 _VALUE = r"-?[0-9]{1,15}(\.[0-9]{1,6})?"
+# As many digits as come through every program that takes a number in JSON for a binary fraction, ours included.
+MOST_DIGITS = 15
 
 
 def checked_name(name: str) -> str:
@@ -44,7 +46,7 @@ def checked_name(name: str) -> str:
         ValueError: it has another form, or is one of ours.
     """
     if not re.fullmatch(EVENT_NAME, name):
-        raise ValueError("has 1 to 100 letters, digits, spaces and _ . : / -, and begins with a letter")
+        raise ValueError(_TAKES["name"])
     if name.startswith(tuple(f"{prefix}." for prefix in OURS)):
         prefix = name.partition(".")[0]
         raise ValueError(f"'{prefix}.…' are events that Carillon itself tells of. Give yours another name")
@@ -61,9 +63,17 @@ def _exact(value: object) -> object:
     """As it was written: 49.9 is no binary fraction. And neither true nor a moment is a number."""
     if isinstance(value, str) and re.fullmatch(_VALUE, value):
         return Decimal(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(str(value))
-    raise ValueError("is no number. Write it such as 49.9 or '49.90'")
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < BEYOND_VALUES:
+        number = Decimal(str(value))
+        if re.fullmatch(_VALUE, f"{number:f}") and len(number.normalize().as_tuple().digits) <= MOST_DIGITS:
+            return number
+        raise ValueError(
+            f"has more digits than a number may have: {MOST_DIGITS}, up to 6 of them after the point. "
+            "Round it, or write it as text, such as '49.90'"
+        )
+    raise ValueError(
+        "is no number of up to 15 digits before the point and 6 after it. Write it such as 49.9 or '49.90'"
+    )
 
 
 Name = Annotated[
@@ -74,7 +84,6 @@ Name = Annotated[
 Value = Annotated[
     Decimal,
     BeforeValidator(_exact),
-    Field(gt=-BEYOND_VALUES, lt=BEYOND_VALUES, allow_inf_nan=False),
     WithJsonSchema(
         {
             "anyOf": [
@@ -202,4 +211,24 @@ def read(given: object, now: datetime) -> NewEvent | Refusal:
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:
-    return Fault(".".join(map(str, error["loc"])), str(error["msg"]).removeprefix("Value error, "))
+    """Pydantic's own words in ours."""
+    path, message = ".".join(map(str, error["loc"])), str(error["msg"])
+    if error["type"] == "value_error":  # these are ours
+        return Fault(path, message.removeprefix("Value error, "))
+    return Fault(path, _TOLD.get(error["type"]) or _TAKES.get(path, message))
+
+
+_TOLD = {"extra_forbidden": "is not understood here. Take it out", "missing": "is missing. Say it"}
+_EXAMPLE = '{"email": "zoe@example.com"}'
+_TAKES = {
+    "": f'is no event. One is an object such as {{"contact": {_EXAMPLE}, "name": "purchase"}}',
+    "contact": f"takes an object with one of id, email and external_id, such as {_EXAMPLE}",
+    "contact.id": "takes the id of a contact, such as 01998d5e-7c1e-7000-8000-5a1f0c9e2b47",
+    "contact.email": "takes an e-mail address as text",
+    "contact.external_id": f"takes text of up to {LONGEST_TEXT} characters",
+    "name": "has 1 to 100 letters, digits, spaces and _ . : / -, and begins with a letter",
+    "occurred_at": "takes a moment that is in the calendar, with its offset, such as '2026-11-02T09:30:00Z'",
+    "properties": 'takes an object, such as {"order": "A-1001"}',
+    "currency": "takes three capital letters, such as EUR",
+    "idempotency_key": f"takes a line of text of 1 to {LONGEST_KEY} characters",
+}

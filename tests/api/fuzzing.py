@@ -34,6 +34,8 @@ BEYOND_A_SCHEMA = (
     "there is no segment",
     "name each segment once",
     "must be before `until`",
+    "that is in the calendar",
+    "has more digits than a number may have",
     "whole numbers beyond 64 bits",  # to a schema 1e30 is whole
     "the lower first",  # in criteria, as all that follows
     "is not in the calendar",

@@ -281,7 +281,7 @@ EVENTS = st.fixed_dictionaries(
     optional={
         "occurred_at": st.datetimes(datetime(1900, 1, 2), datetime(2026, 11, 20)).map(lambda at: f"{at.isoformat()}Z"),  # noqa: DTZ001 - Z is added
         "properties": st.dictionaries(TEXT | QUOTES, JSON, max_size=3),
-        "value": st.floats(-1e14, 1e14) | st.integers(-(10**14), 10**14),
+        "value": st.decimals(-(10**14), 10**14, places=6).map("{:f}".format) | st.integers(-(10**14), 10**14),
         "currency": st.sampled_from(["EUR", "JPY"]),
         "idempotency_key": TEXT | QUOTES | st.just("k" * LONGEST_KEY),
     },

@@ -1,5 +1,6 @@
 """Which events do we take, and what is wrong with the others?"""
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -118,10 +119,35 @@ def test_a_moment_is_written_with_its_offset(moment: Any) -> None:
 
 @pytest.mark.parametrize(
     ("written", "kept"),
-    [(49.9, "49.9"), ("49.90", "49.90"), (0, "0"), ("-3", "-3"), (0.1 + 0.2, "0.30000000000000004"), (1e-7, "1E-7")],
+    [
+        (49.9, "49.9"),
+        ("49.90", "49.90"),
+        (0, "0"),
+        ("-3", "-3"),
+        (0.000001, "0.000001"),
+        (123456789.123456, "123456789.123456"),
+        (999_999_999_999_999, "999999999999999"),
+        ("123456789012345.123456", "123456789012345.123456"),
+    ],
 )
 def test_a_value_is_kept_to_the_digit(written: Any, kept: str) -> None:
-    assert str(taken(value=written).value) == kept
+    value = taken(value=written).value
+    assert value is not None and f"{value:f}" == kept
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["123456789012345.123456", "1e-320", "0.30000000000000004", "1e-7", "1.2345678", "-99999999999999.97", "5e-324"],
+)
+def test_a_number_that_json_does_not_carry_to_the_digit_is_refused(written: str) -> None:
+    path, detail = refused(value=json.loads(written))
+    assert path == "value" and "15" in detail
+
+
+@given(st.integers(0, 10**15 - 1), st.integers(0, 6), st.sampled_from(["", "-"]))
+def test_a_number_of_fifteen_digits_is_kept_as_it_is_written(digits: int, places: int, sign: str) -> None:
+    exact = Decimal(f"{sign}{digits}") / 10**places
+    assert taken(value=json.loads(f"{exact:f}")).value == exact
 
 
 @pytest.mark.parametrize(
@@ -146,7 +172,59 @@ def test_an_idempotency_key_is_a_line_of_text(key: Any) -> None:
     "properties", [{"a": {"b": {"c": {}}}}, {"": 1}, {"a": "\0"}, {"a": 2**63}, [], {"a": "x" * 33_000}]
 )
 def test_properties_are_bounded_as_attributes_are(properties: Any) -> None:
-    assert refused(properties=properties)[0] == "properties"
+    path, detail = refused(properties=properties)
+    assert path == "properties" and "ttribute" not in detail
+
+
+WRONG: dict[str, Any] = {
+    "contact": [
+        None,
+        "zoe",
+        [],
+        {"id": 5},
+        {"id": "x"},
+        {"email": 5},
+        {"external_id": 5},
+        {"external_id": "x" * 251},
+        {},
+    ],
+    "name": [None, 5, "", [], {}],
+    "occurred_at": [5, "yesterday", "2026-02-30T00:00:00Z", "2026-11-02T09:30:00", "1800-01-01T00:00:00Z", [], True],
+    "properties": [None, [], "x", 5],
+    "value": ["x", [], {}, True],
+    "currency": ["eur", 5, []],
+    "idempotency_key": ["", "x" * 256, "a\nb", 5, []],
+    "colour": ["red"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_what_is_wrong_is_told_in_plain_words(name: str, value: Any) -> None:
+    _, detail = refused(**{name: value})
+    plain_words_only(detail)
+
+
+def plain_words_only(detail: str) -> None:
+    library = (
+        "Input",
+        "input",
+        "Field",
+        "String should",
+        "should match",
+        "instance",
+        "dictionary",
+        "Pydantic",
+        "Extra",
+    )
+    assert not any(word in detail for word in library), detail
+
+
+@pytest.mark.parametrize("told", [None, 5, "x", [], [{}], {}, {"name": "purchase"}, {"contact": ZOE}])
+def test_what_is_missing_or_no_event_at_all_is_told_in_plain_words(told: Any) -> None:
+    refusal = read(told, NOW)
+    assert isinstance(refusal, Refusal)
+    for fault in refusal.faults:
+        plain_words_only(fault.detail)
 
 
 def test_everything_that_is_wrong_is_told() -> None:
@@ -192,8 +270,10 @@ EVENTS = st.fixed_dictionaries(
 @given(EVENTS)
 def test_the_schema_tells_what_is_taken(event: dict[str, Any]) -> None:
     refusal = read(event, NOW)
-    beyond_a_schema = "whole numbers beyond 64 bits"
-    if isinstance(refusal, Refusal) and all(beyond_a_schema in fault.detail for fault in refusal.faults):
+    beyond_a_schema = ("whole numbers beyond 64 bits", "more digits than a number may have")
+    if isinstance(refusal, Refusal) and all(
+        any(each in fault.detail for each in beyond_a_schema) for fault in refusal.faults
+    ):
         return
     assert is_valid(SCHEMA, event, validate_formats=True) is isinstance(refusal, NewEvent), refusal
 
