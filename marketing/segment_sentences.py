@@ -11,6 +11,7 @@ from marketing.segment_fields import Field, Kind
 from marketing.segment_names import DaysWithoutActivity, Engagement, SpendingLevel, SubscriptionTier
 from marketing.segment_operands import OperandValue
 from marketing.segments import AllOf, AnyOf, Bucket, Criterion, InSegment, Not, expanded
+from marketing.spans import said
 
 Names = Mapping[UUID, str]
 
@@ -149,16 +150,16 @@ def _asked(operator: str, operand: OperandValue, names: Names) -> str:
             low, high = operand
             return f"is between {_said(low, names)} and {_said(high, names)}"
         case "within":
-            return f"is in the last {operand}"
+            return f"is in the last {said(str(operand))}"
         case "within_next":
-            return f"is in the next {operand}"
+            return f"is in the next {said(str(operand))}"
         case "older_than":
-            return f"is more than {operand} ago"
+            return f"is more than {said(str(operand))} ago"
         case "anniversary_within":
             return (
                 "has its anniversary today"
                 if operand in ("0 day", "0 days")
-                else f"has its anniversary today or in the next {operand}"
+                else f"has its anniversary today or in the next {said(str(operand))}"
             )
         case "contains" | "starts_with" | "ends_with":
             return f"{operator.replace('_', ' ')} {one}"
@@ -197,7 +198,7 @@ def _events(asked: Event | Total, names: Names, ending: str = "s") -> str:
     """Which events are looked at."""
     parts = [f"{_quoted(asked.event)} event{ending}"]
     parts += ["(machines' included)"] if asked.machines else []
-    times = [f"in the last {asked.within}"] if asked.within else []
+    times = [f"in the last {said(asked.within)}"] if asked.within else []
     times += [f"after {_said(asked.after, names)}"] if asked.after else []
     times += [f"before {_said(asked.before, names)}"] if asked.before else []
     parts += [" and ".join(times)] if times else []
@@ -243,10 +244,10 @@ def _said(value: OperandValue, names: Names) -> str:
 def _list(word: str, values: OperandValue, names: Names) -> str:
     """“a”, “b” or “c”; of many only the first few."""
     several = values if isinstance(values, tuple) else (values,)
-    said = [_said(value, names) for value in several]
-    if len(said) > _MOST_NAMED:
-        said = [*said[: _MOST_NAMED - 1], f"{len(said) - _MOST_NAMED + 1:,} others"]
-    return f"{', '.join(said[:-1])} {word} {said[-1]}" if len(said) > 1 else said[0]
+    each = [_said(value, names) for value in several]
+    if len(each) > _MOST_NAMED:
+        each = [*each[: _MOST_NAMED - 1], f"{len(each) - _MOST_NAMED + 1:,} others"]
+    return f"{', '.join(each[:-1])} {word} {each[-1]}" if len(each) > 1 else each[0]
 
 
 def _named(one: UUID, names: Names) -> str:

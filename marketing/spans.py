@@ -64,6 +64,12 @@ def days_in(duration: str) -> int:
     return number * 7 if unit == "week" else number
 
 
+def said(duration: str) -> str:
+    """A duration in English: `1 minute` and `2 days`, also if `1 minutes` and `2 day` were written."""
+    number, unit = _parts(duration)
+    return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
 def ago(now: datetime, duration: str) -> datetime:
     """The moment so long before now."""
     number, unit = _parts(duration)

@@ -355,6 +355,19 @@ def test_every_criterion_is_one_sentence(asked: dict[str, Any]) -> None:
             {"not": {"event": "message.clicked", "within": "14 days"}},
             "with no “message.clicked” events in the last 14 days",
         ),
+        ({"event": "purchase", "within": "1 minutes"}, "with at least one “purchase” event in the last 1 minute"),
+        ({"event": "purchase", "within": "2 day"}, "with at least one “purchase” event in the last 2 days"),
+        ({"field": "attributes.due", "within": "1 hours"}, "whose “due” is in the last 1 hour"),
+        ({"field": "attributes.due", "within_next": "1 weeks"}, "whose “due” is in the next 1 week"),
+        ({"field": "created_at", "older_than": "1 months"}, "who were added more than 1 month ago"),
+        (
+            {"field": "attributes.born", "anniversary_within": "1 days"},
+            "whose “born” has its anniversary today or in the next 1 day",
+        ),
+        (
+            {"named": "days_without_activity", "at_least": 1, "events": ["login"]},
+            "who were added more than 1 day ago, and with no “login” events in the last 1 day",
+        ),
         (
             {"event": "purchase", "count": {"less_than": 3}, "last": {"older_than": "1 year"}},
             "with fewer than 3 “purchase” events, the last of them more than 1 year ago",
