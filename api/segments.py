@@ -14,7 +14,7 @@ from database import stored_segments
 from database.engine import Connection
 from database.stored_segments import Segment, SegmentFilter
 from marketing.segment_sentences import describe
-from marketing.segments import Criteria, segments_in, written
+from marketing.segments import Criteria, follows, segments_in, written
 from marketing.stored_segments import SegmentDefinition, SegmentKind, SegmentState, loop, named_in
 from marketing.text import Printable
 from workflows.segments import start_refresh
@@ -148,8 +148,10 @@ async def check_named(tx: Connection, criteria: Criteria | None, path: str) -> N
 
 
 async def _check_for_loops(tx: Connection, segment_id: UUID, definition: SegmentDefinition) -> None:
+    if (criteria := definition.criteria) is None:
+        return
     looks_at = await stored_segments.looks(tx)
-    own = segments_in(definition.criteria) if definition.criteria else ()
+    own = segments_in(criteria) | ({segment_id} if follows(criteria, segment_id) else set())
     if way := loop(segment_id, {**looks_at, segment_id: own}):
         names = await stored_segments.named(tx, way) | {segment_id: definition.name}
         told = " → ".join(f"“{names[each]}”" for each in way)

@@ -107,6 +107,28 @@ async def test_a_loop_is_refused_and_named(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"/api/segments/{one}")).json()["criteria"] == FRENCH
 
 
+async def test_a_segment_that_asks_who_entered_or_left_it_is_refused(api: httpx.AsyncClient) -> None:
+    one, two = await segment(api, "One", criteria=FRENCH), await segment(api, "Two", criteria=FRENCH)
+
+    def asking(name: str, where: dict[str, Any]) -> dict[str, Any]:
+        return {"name": "One", "criteria": {"all": [FRENCH, {"not": {"event": name, "where": where}}]}}
+
+    own: dict[str, Any] = {"field": "properties.segment_id", "is": one}
+    other: dict[str, Any] = {**own, "is": two}
+    both = {"field": "properties.segment_id", "in": [two, one]}
+    for name in ("segment.entered", "segment.left"):
+        certain: list[dict[str, Any]] = [own, both, {"all": [own]}, {"any": [{"not": other}, own]}]
+        for where in certain:
+            refused = await api.put(f"/api/segments/{one}", json=asking(name, where))
+            assert (refused.status_code, refused.json().get("loop")) == (409, [one, one]), where
+            assert "“One” → “One”" in refused.json()["detail"]
+        for where in (other, {"not": own}):
+            assert (await api.put(f"/api/segments/{one}", json=asking(name, where))).is_success
+    total = {"total": "segment.entered.value", "at_least": 0, "where": own}
+    assert (await api.put(f"/api/segments/{one}", json={"name": "One", "criteria": total})).status_code == 409
+    assert (await api.put(f"/api/segments/{two}", json=asking("purchase", other))).is_success
+
+
 async def test_a_segment_that_there_is_not_is_refused_with_its_place(api: httpx.AsyncClient) -> None:
     known = await segment(api)
     criteria = {"all": [{"segment": known}, {"not": {"any": [FRENCH, {"segment": NOBODY_KNOWS}]}}]}
