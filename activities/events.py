@@ -34,6 +34,7 @@ class Events:
         forgotten = Forgotten()
         async with beating():
             forgotten.months = await partitions.drop(self.database)
+            forgotten.silently = forgotten.months > 0 or activity.info().attempt > 1
             for each in await partitions.shorter_retentions(self.database):
                 kept_from = datetime.now(UTC) - timedelta(days=each.days)
                 while True:

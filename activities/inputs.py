@@ -156,6 +156,7 @@ class Forgotten(BaseModel):
     months: int = 0  # dropped as a whole
     events: int = 0  # deleted one by one
     keys: int = 0  # idempotency keys of events
+    silently: bool = False  # months were dropped, or may have been by an attempt that was lost: that touches nobody
 
 
 class SegmentRef(BaseModel):
@@ -172,7 +173,8 @@ class FollowInput(BaseModel):
 
 
 class SweepInput(BaseModel):
-    nightly: bool  # all segments; otherwise those that time changes
+    nightly: bool = False  # all segments; otherwise those that time changes
+    events_forgotten: bool = False  # and those that ask for events
     now: datetime  # when the sweep began
 
 

@@ -59,7 +59,8 @@ class Segments:
 
     @activity.defn
     async def sweep(self, input: SweepInput) -> Recomputed:
-        """Compute all members of the segments that time changes, of those that are new or failed, and by night of all.
+        """Compute all members of the segments that time changes, of those that are new or failed, and by night of all;
+        of those that ask for events after some were forgotten.
 
         An attempt goes on where the one before was ended: with what was not computed since the sweep began.
         """
@@ -69,8 +70,8 @@ class Segments:
                 kept = await memberships.kept(tx)
             for each in kept:
                 if _is_due(each, input):
-                    # What time has changed by now would pass for drift.
-                    watched = each.in_order and not each.depends_on_time
+                    # What time has changed by now would pass for drift, or what nobody keeps any more.
+                    watched = input.nightly and each.in_order and not each.depends_on_time
                     total += await self._recompute(each.account_id, each.segment_id, watched=watched)
                     done += 1
         if total.drift:
@@ -121,7 +122,9 @@ class Segments:
                 for contacts in found.slices(self.slice):
                     total += await self._settle(account_id, segment_id, contacts, watched=watched)
                 async with self.database.transaction(account_id) as tx:
-                    await memberships.finish(tx, segment_id, found, now=now)
+                    wrong_by = await memberships.finish(tx, segment_id, found, now=now)
+                if wrong_by:
+                    log.warning("the size of a segment was wrong", segment_id=str(segment_id), by=wrong_by)
                 if found.oldest >= mark or monotonic() > give_up:
                     break
                 await self._all_ended(mark, give_up)
@@ -173,7 +176,8 @@ def _is_due(segment: Kept, input: SweepInput) -> bool:
     if not segment.in_order:
         return segment.retry_at is None or segment.retry_at <= input.now
     computed = segment.settled_at is not None and segment.settled_at >= input.now
-    return (input.nightly or segment.depends_on_time) and not computed
+    affected = input.nightly or segment.depends_on_time or (input.events_forgotten and segment.asks_events)
+    return affected and not computed
 
 
 @asynccontextmanager

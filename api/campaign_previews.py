@@ -31,6 +31,7 @@ from marketing.rendering import RenderError
 from marketing.tracking import RecipientLinks
 from workflows.options import ORCHESTRATION, PRIORITY_TEST
 from workflows.samples import SampleWorkflow, sample_workflow_id
+from workflows.search_attributes import keywords
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 
@@ -136,6 +137,7 @@ async def _send(
                 id=sample_workflow_id(campaign_id, uuid4()),
                 task_queue=ORCHESTRATION,
                 priority=Priority(priority_key=PRIORITY_TEST, fairness_key=str(caller.account_id)),
+                search_attributes=keywords(AccountId=str(caller.account_id), Kind="test"),
                 static_summary=f"test to {len(addresses)} addresses",
             )
     except (TimeoutError, RPCError) as error:

@@ -166,6 +166,23 @@ _BEGIN = text("""
     RETURNING pg_snapshot_xmax(pg_current_snapshot())::text::bigint
 """)
 
+# Under the lock, and begun after it was taken: nobody enters or leaves meanwhile.
+_RECOUNT = text("""
+    WITH counted AS (
+        SELECT segments.*, (SELECT count(*) FROM segment_members WHERE segment_id = :segment_id) AS members
+        FROM segments WHERE id = :segment_id
+    ), corrected AS (
+        UPDATE segments SET size = members FROM counted
+        WHERE segments.id = counted.id AND segments.size <> members
+        RETURNING segments.account_id, members, counted.size - members AS wrong_by
+    ), told AS (
+        INSERT INTO segment_hours (account_id, segment_id, hour, size)
+        SELECT account_id, :segment_id, date_trunc('hour', clock_timestamp(), 'UTC'), members FROM corrected
+        ON CONFLICT (segment_id, hour) DO UPDATE SET size = EXCLUDED.size
+    )
+    SELECT wrong_by FROM corrected
+""")
+
 # In one value: a million ids are 16 MB, where a million rows take half a minute to read.
 _CANDIDATES = """
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
@@ -223,8 +240,12 @@ async def all_ended(tx: Connection, before: int) -> bool:
     return bool((await tx.execute(query, {"before": before})).scalar_one())
 
 
-async def finish(tx: Connection, segment_id: UUID, found: Candidates, *, now: datetime) -> None:
-    """All its members are right, unless its criteria have changed since or settling has failed."""
+async def finish(tx: Connection, segment_id: UUID, found: Candidates, *, now: datetime) -> int:
+    """All its members are right, unless its criteria have changed since or settling has failed; and so is its size.
+
+    Returns:
+        by how many the size was too large.
+    """
     await tx.execute(
         text("""
             UPDATE segments SET state = 'ready', settled_at = :now, problem = '', failures = 0
@@ -232,6 +253,9 @@ async def finish(tx: Connection, segment_id: UUID, found: Candidates, *, now: da
         """),
         {"segment_id": segment_id, "now": now, "criteria": orjson.dumps(found.criteria).decode()},
     )
+    if await _lock(tx, segment_id) is None:
+        return 0
+    return int((await tx.execute(_RECOUNT, {"segment_id": segment_id})).scalar_one_or_none() or 0)
 
 
 async def fail(tx: Connection, segment_id: UUID, problem: str) -> None:

@@ -4,13 +4,14 @@ from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportFailure, ImportProgress, ImportRef
     from workflows.options import IMPORTING, PRIORITY_BROADCAST, QUICK
+    from workflows.search_attributes import keywords
 
 
 def import_workflow_id(import_id: UUID) -> str:
@@ -26,11 +27,9 @@ class StartOptions(TypedDict):
 
 def start_options(ref: ImportRef) -> StartOptions:
     """How an import is started, by the API or by the sweep."""
-    attributes = {"AccountId": str(ref.account_id), "Kind": "import"}
-    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in attributes.items()]
     return {
         "id": import_workflow_id(ref.import_id),
-        "search_attributes": TypedSearchAttributes(pairs),
+        "search_attributes": keywords(AccountId=str(ref.account_id), Kind="import"),
         "priority": Priority(priority_key=PRIORITY_BROADCAST, fairness_key=str(ref.account_id)),
         "static_summary": "contact import",
     }

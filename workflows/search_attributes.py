@@ -3,8 +3,15 @@
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 SEARCH_ATTRIBUTES = ("AccountId", "AutomationId", "CampaignId", "Kind", "State")
+
+
+def keywords(**values: str) -> TypedSearchAttributes:
+    """Such as `Kind="broadcast"`: what kind of work a run does."""
+    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()]
+    return TypedSearchAttributes(pairs)
 
 
 async def register(client: Client) -> None:

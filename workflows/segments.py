@@ -21,7 +21,7 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
-from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -29,13 +29,26 @@ with workflow.unsafe.imports_passed_through():
     from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
     from activities.segments import Segments
     from workflows.options import COMPUTING, FOLLOWING, ORCHESTRATION, PRIORITY_AUTOMATION, STARTING
+    from workflows.search_attributes import keywords
 
 FOLLOWING_ID = "segments"
-FOLLOWING_SUMMARY = "memberships, as things change"
 SWEEP_ID, NIGHTLY_ID = "segments-sweep", "segments-nightly"
 
 LANES = 2
 RUN = timedelta(hours=1)
+
+
+class StartOptions(TypedDict):
+    id: str
+    search_attributes: TypedSearchAttributes
+    static_summary: str
+
+
+FOLLOWING_OPTIONS: StartOptions = {
+    "id": FOLLOWING_ID,
+    "search_attributes": keywords(Kind="segments"),
+    "static_summary": "memberships, as things change",
+}
 
 
 @workflow.defn
@@ -100,9 +113,8 @@ class SegmentSweepWorkflow:
         with suppress(WorkflowAlreadyStartedError):
             await workflow.start_child_workflow(
                 SegmentsWorkflow.run,
-                id=FOLLOWING_ID,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                static_summary=FOLLOWING_SUMMARY,
+                **FOLLOWING_OPTIONS,
             )
         done = await workflow.execute_activity_method(
             Segments.sweep,
@@ -124,19 +136,11 @@ def refresh_workflow_id(segment_id: UUID) -> str:
     return f"segment-{segment_id}-refresh"
 
 
-class RefreshOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    static_summary: str
-
-
-def refresh_options(ref: SegmentRef) -> RefreshOptions:
+def refresh_options(ref: SegmentRef) -> StartOptions:
     """How a refresh is started, by the API or by the sweep."""
-    attributes = {"AccountId": str(ref.account_id), "Kind": "segment"}
-    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in attributes.items()]
     return {
         "id": refresh_workflow_id(ref.segment_id),
-        "search_attributes": TypedSearchAttributes(pairs),
+        "search_attributes": keywords(AccountId=str(ref.account_id), Kind="segment"),
         "static_summary": "members of a segment",
     }
 
@@ -161,9 +165,7 @@ async def start_refresh(client: Client, account_id: UUID, segment_id: UUID) -> N
 async def ensure_following(client: Client) -> None:
     """Have what changes settled; nothing happens if somebody is at it already."""
     with suppress(WorkflowAlreadyStartedError):
-        await client.start_workflow(
-            SegmentsWorkflow.run, id=FOLLOWING_ID, task_queue=ORCHESTRATION, static_summary=FOLLOWING_SUMMARY
-        )
+        await client.start_workflow(SegmentsWorkflow.run, task_queue=ORCHESTRATION, **FOLLOWING_OPTIONS)
 
 
 async def ensure_schedules(client: Client, every: timedelta) -> None:
@@ -176,7 +178,13 @@ async def ensure_schedules(client: Client, every: timedelta) -> None:
 
 async def _ensure(client: Client, id: str, nightly: bool, spec: ScheduleSpec, *, catchup: timedelta) -> None:
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow(SegmentSweepWorkflow.run, nightly, id=id, task_queue=ORCHESTRATION),
+        action=ScheduleActionStartWorkflow(
+            SegmentSweepWorkflow.run,
+            nightly,
+            id=id,
+            task_queue=ORCHESTRATION,
+            typed_search_attributes=keywords(Kind="segments"),
+        ),
         spec=spec,
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=catchup),
     )

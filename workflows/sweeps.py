@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.imports import ContactImportWorkflow
     from workflows.inputs import CampaignInput
     from workflows.options import CRUNCHING, ORCHESTRATION, QUICK
+    from workflows.search_attributes import keywords
 
 SCHEDULE_ID = "sweep"
 
@@ -78,7 +79,12 @@ class SweepWorkflow:
 async def ensure_schedule(client: Client) -> None:
     """Have Temporal run the sweep now and every minute; nothing happens if it does already."""
     schedule = Schedule(
-        action=ScheduleActionStartWorkflow(SweepWorkflow.run, id=SCHEDULE_ID, task_queue=ORCHESTRATION),
+        action=ScheduleActionStartWorkflow(
+            SweepWorkflow.run,
+            id=SCHEDULE_ID,
+            task_queue=ORCHESTRATION,
+            typed_search_attributes=keywords(Kind="sweep"),
+        ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )

@@ -258,6 +258,24 @@ async def test_by_night_drift_is_told_and_corrected(account: TestAccount) -> Non
     assert await reconciled(account, some)
 
 
+@pytest.mark.parametrize("wrong_by", [7, -1])
+async def test_a_size_that_is_wrong_is_corrected_by_the_next_recompute(account: TestAccount, wrong_by: int) -> None:
+    ids = await people(account, 3)
+    some = await segment(account)
+    await change(account, ids, "country = 'FR'")
+    await follow(account)
+    async with account.transaction() as tx:  # as no program of ours would
+        for table, column in (("segments", "id"), ("segment_hours", "segment_id")):
+            wrong = text(f"UPDATE {table} SET size = size + :by WHERE {column} = :id")
+            await tx.execute(wrong, {"by": wrong_by, "id": some})
+    assert not await reconciled(account, some)
+    for expected in ([wrong_by], []):
+        with capture_logs() as lines:
+            assert await refresh(account, some) == Recomputed(segments=1)
+        assert [line["by"] for line in lines if line["segment_id"] == str(some)] == expected
+        assert await reconciled(account, some)
+
+
 async def test_an_import_of_thousands_starves_nobody(account: TestAccount, other_account: TestAccount) -> None:
     some, theirs = await segment(account), await segment(other_account)
     await people(account, 3_000, subscribed=False)

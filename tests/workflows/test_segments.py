@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, ScheduleOverlapPolicy, WorkflowExecutionStatus
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleOverlapPolicy, WorkflowExecutionStatus
+from temporalio.common import TypedSearchAttributes
 from temporalio.worker import Worker
 
 from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
@@ -16,6 +18,7 @@ from local_stack import EmbeddedTemporal
 from workflows import segments
 from workflows.connection import connect
 from workflows.options import ORCHESTRATION, SEGMENTS
+from workflows.search_attributes import SEARCH_ATTRIBUTES
 from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWorkflow
 
 
@@ -47,6 +50,11 @@ class StandIn:
         return Recomputed(segments=2 if input.nightly else 1)
 
 
+def attributes(described: TypedSearchAttributes) -> dict[str, Any]:
+    """Those that operators find it by."""
+    return {pair.key.name: pair.value for pair in described if pair.key.name in SEARCH_ATTRIBUTES}
+
+
 @pytest.fixture(scope="module")
 async def server() -> AsyncIterator[Client]:
     """A Temporal of its own, where nobody else does what is asked for here."""
@@ -72,7 +80,9 @@ async def test_what_changes_is_followed_in_every_lane_hour_after_hour(server: Cl
     for hour in (stand_in.followed[: segments.LANES], stand_in.followed[segments.LANES :]):
         assert sorted(each.lane for each in hour) == [*range(segments.LANES)]
         assert len({each.until for each in hour}) == 1
-    await server.get_workflow_handle(segments.FOLLOWING_ID).terminate()
+    following = server.get_workflow_handle(segments.FOLLOWING_ID)
+    assert attributes((await following.describe()).typed_search_attributes) == {"Kind": "segments"}  # of a later hour
+    await following.terminate()
 
 
 async def test_the_sweep_has_what_changes_followed_if_nobody_does(server: Client, stand_in: StandIn) -> None:
@@ -82,7 +92,9 @@ async def test_the_sweep_has_what_changes_followed_if_nobody_does(server: Client
         )
         assert swept == Recomputed(segments=2 if nightly else 1)
     following = server.get_workflow_handle(segments.FOLLOWING_ID)
-    assert (await following.describe()).status is WorkflowExecutionStatus.RUNNING
+    described = await following.describe()
+    assert described.status is WorkflowExecutionStatus.RUNNING
+    assert attributes(described.typed_search_attributes) == {"Kind": "segments"}
     await following.terminate()
 
 
@@ -96,19 +108,18 @@ async def test_who_asks_for_a_refresh_while_one_is_at_work_gets_one_more(server:
     run = server.get_workflow_handle(f"segment-{ref.segment_id}-refresh")
     await run.result()
     assert stand_in.refreshed == [ref, ref]
-    attributes = (await run.describe()).typed_search_attributes
-    assert {pair.key.name: pair.value for pair in attributes if pair.key.name in ("AccountId", "Kind")} == {
-        "AccountId": str(ref.account_id),
-        "Kind": "segment",
-    }
+    described = await run.describe()
+    assert attributes(described.typed_search_attributes) == {"AccountId": str(ref.account_id), "Kind": "segment"}
 
 
 async def test_the_schedules_run_one_at_a_time_and_catch_up_on_little(server: Client) -> None:
     await segments.ensure_schedules(server, timedelta(minutes=5))
     sweep, nightly = (server.get_schedule_handle(id) for id in (segments.SWEEP_ID, segments.NIGHTLY_ID))
     for handle, longest in ((sweep, timedelta(minutes=5)), (nightly, timedelta(hours=12))):
-        policy = (await handle.describe()).schedule.policy
-        assert (policy.overlap, policy.catchup_window) == (ScheduleOverlapPolicy.SKIP, longest)
+        schedule = (await handle.describe()).schedule
+        assert (schedule.policy.overlap, schedule.policy.catchup_window) == (ScheduleOverlapPolicy.SKIP, longest)
+        assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+        assert attributes(schedule.action.typed_search_attributes) == {"Kind": "segments"}
     await sweep.pause(note="an operator's")
     await segments.ensure_schedules(server, timedelta(minutes=1))
     changed = (await sweep.describe()).schedule
