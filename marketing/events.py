@@ -193,9 +193,9 @@ def another() -> Refusal:
 
 def digest(event: NewEvent) -> bytes:
     """What is told, without its key: the same for a repetition, however it is spelled."""
-    said = event.model_dump(mode="json", exclude={"idempotency_key", "value"})
     worth = None if event.value is None else str(event.value.normalize())
-    return sha256(orjson.dumps([said, worth], option=orjson.OPT_SORT_KEYS)).digest()
+    told = [dict(event.contact), event.name, event.occurred_at, event.properties, worth, event.currency]
+    return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def read(given: object, now: datetime) -> NewEvent | Refusal:
