@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleOverlapPolicy
 from temporalio.testing import ActivityEnvironment
 
 from activities.imports import Imports
@@ -22,7 +22,8 @@ from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.imports import import_workflow_id
 from workflows.inputs import CampaignInput
 from workflows.options import ORCHESTRATION
-from workflows.sweeps import SweepWorkflow
+from workflows.search_attributes import keywords
+from workflows.sweeps import SCHEDULE_ID, SweepWorkflow, ensure_schedule
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -144,3 +145,14 @@ async def test_a_campaign_that_may_have_begun_before_a_restore_waits_for_a_decis
     assert (await api.post(f"/api/campaigns/{sent.id}/{decision}")).status_code == 200
     await run.result()
     assert len(arrived(sink, account)) == (5 if decision == "resume" else 0)
+
+
+async def test_the_sweep_is_set_up_once_and_never_runs_twice_at_a_time(temporal: Client) -> None:
+    await ensure_schedule(temporal)
+    await ensure_schedule(temporal)
+    handle = temporal.get_schedule_handle(SCHEDULE_ID)
+    schedule = (await handle.describe()).schedule
+    await handle.delete()
+    assert schedule.policy.overlap is ScheduleOverlapPolicy.SKIP
+    assert isinstance(schedule.action, ScheduleActionStartWorkflow)
+    assert schedule.action.typed_search_attributes == keywords(Kind="sweep")
