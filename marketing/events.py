@@ -193,8 +193,9 @@ def another() -> Refusal:
 
 def digest(event: NewEvent) -> bytes:
     """What is told, without its key: the same for a repetition, however it is spelled."""
+    who = event.contact
     worth = None if event.value is None else str(event.value.normalize())
-    told = [dict(event.contact), event.name, event.occurred_at, event.properties, worth, event.currency]
+    told = [who.id, who.email, who.external_id, event.name, event.occurred_at, event.properties, worth, event.currency]
     return sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).digest()
 
 
