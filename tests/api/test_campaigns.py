@@ -276,6 +276,17 @@ async def test_without_contacts_a_preview_is_for_somebody_made_up(api: httpx.Asy
     assert answer["tests"] == {"boss@mail.test": "sent"}
 
 
+async def test_operators_find_test_messages_by_their_kind(
+    api: httpx.AsyncClient, worker: None, temporal: Client, account: TestAccount
+) -> None:
+    campaign = await created(api)
+    await api.post(f"/api/campaigns/{campaign}/preview", json={"send_to": ["boss@mail.test"]})
+    query = f"Kind = 'test' AND AccountId = '{account.id}'"
+    while not (found := [run.id async for run in temporal.list_workflows(query)]):
+        pass
+    assert [id.startswith(f"test-{campaign}/") for id in found] == [True]
+
+
 async def test_a_stored_template_gives_what_the_campaign_does_not_say(
     api: httpx.AsyncClient, account: TestAccount
 ) -> None:
