@@ -1,5 +1,6 @@
 """How do we say no? RFC 9457 problem details: a status, what is wrong, and the next step."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -120,6 +121,9 @@ def install(app: FastAPI) -> None:
         if isinstance(error.__cause__, RecursionError):  # of whoever reads the JSON
             deep = {"path": "body", "message": "has hundreds of levels of lists and objects within each other"}
             return Malformed(f"{deep['path']}: {deep['message']}.", errors=[deep]).response()
+        if type(error.__cause__) is ValueError:  # what Python says of more digits than it reads
+            long = {"path": "body", "message": f"has a number of more than {sys.get_int_max_str_digits():,} digits"}
+            return Malformed(f"{long['path']}: {long['message']}.", errors=[long]).response()
         answer = Problem(f"{error.detail}.", headers=dict(error.headers or {}))
         answer.status, answer.title = error.status_code, HTTPStatus(error.status_code).phrase
         if error.status_code == 404:

@@ -21,7 +21,7 @@ from marketing.contacts import Contact
 from marketing.moments import Moment
 from marketing.segment_reports import Change, Compared, Comparison, Performance, Step
 from marketing.segment_sentences import describe
-from marketing.segments import Criteria, segments_in
+from marketing.segments import Criteria
 from marketing.text import Printable
 
 router = APIRouter(prefix="/api/segments", tags=["segments"])
@@ -65,7 +65,7 @@ async def preview_segment(wanted: PreviewRequest, caller: Viewer) -> Preview:
             size, ids = await count_and_sample(tx, wanted.criteria, now=datetime.now(UTC), limit=SAMPLE)
         except TakesTooLong as error:
             raise Conflict(str(error)) from None
-        names = await stored_segments.named(tx, segments_in(wanted.criteria))
+        names = await stored_segments.names(tx, [wanted.criteria])
         shown = await contacts.several(tx, ids)
     return Preview(size=size, sample=shown, description=describe(wanted.criteria, names))
 

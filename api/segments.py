@@ -162,8 +162,7 @@ async def _check_for_loops(tx: Connection, segment_id: UUID, definition: Segment
 
 
 async def _answers(tx: Connection, segments: list[Segment]) -> list[SegmentAnswer]:
-    named = {each for segment in segments if segment.criteria for each in segments_in(segment.criteria)}
-    names = await stored_segments.named(tx, named) if named else {}
+    names = await stored_segments.names(tx, [segment.criteria for segment in segments if segment.criteria])
     return [
         SegmentAnswer(
             **vars(segment),

@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, insert, select, text, update
 
 from database.engine import Connection
-from database.schema import segment_members, segment_subjects, segments
-from marketing.segments import Criterion, depends_on_time, parse, subjects, written
+from database.schema import campaigns, segment_members, segment_subjects, segments
+from marketing.segments import Criterion, campaigns_in, depends_on_time, parse, segments_in, subjects, written
 from marketing.stored_segments import SegmentDefinition, SegmentKind, SegmentState
 
 _LIVING = segments.c.deleted_at.is_(None)
@@ -139,6 +139,18 @@ async def named(tx: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
     """The names of those of these segments that there are."""
     rows = await tx.execute(select(segments.c.id, segments.c.name).where(segments.c.id.in_(ids), _LIVING))
     return {row.id: row.name for row in rows}
+
+
+async def names(tx: Connection, several: Iterable[Criterion]) -> dict[UUID, str]:
+    """What the segments and campaigns are called that these criteria ask about, as far as there are such."""
+    criteria = list(several)
+    looked_into = {each for one in criteria for each in segments_in(one)}
+    of_campaigns = {each for one in criteria for each in campaigns_in(one)}
+    found = await named(tx, looked_into) if looked_into else {}
+    if of_campaigns:
+        query = select(campaigns.c.id, campaigns.c.name).where(campaigns.c.id.in_(of_campaigns))
+        found |= {row.id: row.name for row in await tx.execute(query)}
+    return found
 
 
 @dataclass(frozen=True)

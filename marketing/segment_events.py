@@ -10,10 +10,13 @@ from marketing.segment_conditions import Where
 from marketing.segment_fields import AMOUNTS, COUNTS, MOMENTS, PATH, Operators
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Asking, Node, kept_by, optional
-from marketing.segment_operands import MOMENT, matching
+from marketing.segment_operands import MOMENT, TRUE, matching
 from marketing.spans import Span, ago, first_moment, first_moment_after, span
 
 When = Annotated[date | datetime, kept_by(MOMENT), WithJsonSchema(MOMENT.schema)]
+
+
+True_ = Annotated[Literal[True], kept_by(TRUE)]
 
 
 class Count(Asking):
@@ -63,17 +66,20 @@ class Event(Node):
     where: Where | None = optional("What holds of each event.")
     first: Timing | None = optional("When the first of them was.")
     last: Timing | None = optional("When the last of them was.")
-    never: Literal[True] | None = optional("There is none of them.")
-    machines: Literal[True] | None = optional("Count what machines caused too, such as a scanner's clicks.")
+    never: True_ | None = optional("There is none of them.")
+    machines: True_ | None = optional("Count what machines caused too, such as a scanner's clicks.")
 
     def span(self, now: datetime) -> Span:
         """When the events happened."""
         return _window(self, now)
 
     @model_validator(mode="after")
-    def _never_stands_alone(self) -> Self:
+    def _does_not_contradict_itself(self) -> Self:
+        _refuse_an_empty_window(self)
         if self.never and (self.count or self.first or self.last):
             raise ValueError("`never` goes with none of count, first and last. Leave it out, or them")
+        if self.count and self.count.range[1] == 0 and (self.first or self.last):
+            raise ValueError("of no events there is no first and no last. Leave out `count`, or them")
         return self
 
 
@@ -96,7 +102,12 @@ class Total(Asking):
     after: When | None = optional()
     before: When | None = optional()
     where: Where | None = optional("What holds of each event.")
-    machines: Literal[True] | None = optional("Count what machines caused too, such as a scanner's clicks.")
+    machines: True_ | None = optional("Count what machines caused too, such as a scanner's clicks.")
+
+    @model_validator(mode="after")
+    def _does_not_contradict_itself(self) -> Self:
+        _refuse_an_empty_window(self)
+        return self
 
     def span(self, now: datetime) -> Span:
         """When the events happened."""
@@ -116,6 +127,11 @@ class Total(Asking):
         found = _TOTAL.fullmatch(self.total)
         assert found is not None
         return found[1], found[2]
+
+
+def _refuse_an_empty_window(asked: Event | Total) -> None:
+    if asked.after and asked.before and first_moment_after(asked.after) >= first_moment(asked.before):
+        raise ValueError("nothing lies after `after` and before `before`. Say an earlier `after`, or a later `before`")
 
 
 def _window(asked: Event | Total, now: datetime) -> Span:

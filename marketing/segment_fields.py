@@ -101,6 +101,16 @@ def _phone(text: str) -> str:
     return text if _E164.fullmatch(text) else normal_phone(text)
 
 
+def _digits(text: str) -> str:
+    """A piece of a phone number as contacts have it, which is without what makes it readable."""
+    if not (kept := re.sub(r"[\s()./-]", "", text)):
+        raise ValueError("takes a piece of a phone number, such as +33 6")
+    return kept
+
+
+_DIGITS = dict.fromkeys(_PIECES, text_like("a piece of a phone number, such as +33 6", "pieces of them", _digits))
+
+
 def _texts(normal: Callable[[str], str], one: str = "a text", many: str = "texts") -> Operators:
     return {**_equality(text_like(one, many, normal)), **_PIECES, **_PRESENCE}
 
@@ -144,7 +154,7 @@ class Askable(NamedTuple):
 
 CONTACT_FIELDS = (
     Askable("email", Kind.TEXT, _texts(_lower, "an e-mail address", "e-mail addresses")),
-    Askable("phone", Kind.TEXT, _texts(_phone, "a phone number", "phone numbers")),
+    Askable("phone", Kind.TEXT, {**_texts(_phone, "a phone number", "phone numbers"), **_DIGITS}),
     Askable("external_id", Kind.TEXT, _texts(normal_text)),
     Askable("first_name", Kind.TEXT, _texts(normal_text)),
     Askable("last_name", Kind.TEXT, _texts(normal_text)),

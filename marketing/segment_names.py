@@ -7,14 +7,15 @@ from pydantic import Field as Part
 from pydantic import WithJsonSchema, model_validator
 
 from marketing.segment_nodes import Node, kept_by
-from marketing.segment_operands import NUMBER, THE_EVENT, TIME, whole
+from marketing.segment_operands import NUMBER, PIECE, THE_EVENT, TIME, one_of, whole
 from marketing.spans import ago
-from marketing.text import Printable
 
 EventName = Annotated[str, kept_by(THE_EVENT), WithJsonSchema(THE_EVENT.schema)]
 Duration = Annotated[str, kept_by(TIME), WithJsonSchema(TIME.schema)]
 _Amount = Annotated[int | float, kept_by(NUMBER), Part(gt=0), WithJsonSchema({**NUMBER.schema, "exclusiveMinimum": 0})]
 _DAYS = whole(1, 3650)
+_SPENT = one_of("none", "low", "medium", "high")
+_ENGAGED = one_of("engaged", "cooling", "dormant", "unreached")
 
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # to compare times such as 30 days and 1 month
 
@@ -26,7 +27,7 @@ class SpendingLevel(Node):
     `none` nothing."""
 
     named: Literal["spending_level"]
-    level: Literal["none", "low", "medium", "high"] = Part(alias="is")
+    level: Annotated[Literal["none", "low", "medium", "high"], kept_by(_SPENT)] = Part(alias="is")
     event: EventName = "purchase"
     within: Duration = "12 months"
     medium: _Amount = 100
@@ -58,7 +59,7 @@ class Engagement(Node):
     the time `past`, `dormant` not even then though something was ever sent, `unreached` nothing was."""
 
     named: Literal["engagement"]
-    level: Literal["engaged", "cooling", "dormant", "unreached"] = Part(alias="is")
+    level: Annotated[Literal["engaged", "cooling", "dormant", "unreached"], kept_by(_ENGAGED)] = Part(alias="is")
     recent: Duration = "30 days"
     past: Duration = "90 days"
 
@@ -89,7 +90,7 @@ class SubscriptionTier(Node):
     """Which plan somebody has, by the attribute that says so."""
 
     named: Literal["subscription_tier"]
-    tier: Annotated[Printable, Part(min_length=1, max_length=1000)] = Part(alias="is")
+    tier: Annotated[str, kept_by(PIECE), WithJsonSchema(PIECE.schema)] = Part(alias="is")
     attribute: Annotated[str, Part(pattern=r"^[^.\x00-\x1f\x7f]{1,100}$")] = "plan"
 
     def plain(self) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 from uuid import UUID
 
 from marketing.events import EVENT_NAME
 from marketing.spans import A_DAY, DURATION, WHEN, first_moment, first_moment_after, when
-from marketing.text import PRINTABLE, UNPRINTABLE
+from marketing.text import PRINTABLE, printable
 
 LONGEST_TEXT = 1_000
 MOST_OPERANDS = 1_000
@@ -63,8 +63,11 @@ class Operand:
 
 
 def _text(value: object) -> str | None:
-    fits = isinstance(value, str) and len(value) <= LONGEST_TEXT and not UNPRINTABLE.search(value)
-    return value if fits and isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"is longer than {LONGEST_TEXT:,} characters")
+    return printable(value)
 
 
 def _number(value: object) -> int | float | None:
@@ -106,6 +109,12 @@ PIECE = Operand(
 )
 NUMBER = Operand("a number of at most 64 bits", "numbers of at most 64 bits", _NUMBER_SCHEMA, _number)
 FLAG = Operand("true or false", "true or false", {"type": "boolean"}, _flag)
+TRUE = Operand(
+    "true; else leave it out",
+    "true",
+    {"const": True},
+    lambda value: value if isinstance(value, bool) and value else None,
+)
 SCALAR = Operand(
     "a text, a number, true or false",
     "texts, numbers, true or false",
@@ -200,6 +209,19 @@ def either(*operands: Operand) -> Operand:
         {"anyOf": [each.schema for each in operands]},
         keep,
     )
+
+
+def widening(one: Operand) -> Operand:
+    """Two of them, of which the first is less than the second."""
+    two = pair(one)
+
+    def keep(values: object) -> OperandValue | None:
+        kept = two.keep(values)
+        if isinstance(kept, tuple) and kept[0] == kept[1]:
+            raise ValueError(f"has nothing in it: from {kept[0]} to below {kept[1]} there is none")
+        return kept
+
+    return replace(two, keep=keep)
 
 
 def _item(one: Operand, values: list[object] | tuple[object, ...], place: int) -> Single:

@@ -1,7 +1,9 @@
 """How do criteria read in English?"""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
@@ -17,6 +19,8 @@ Names = Mapping[UUID, str]
 
 _LONGEST_QUOTE = 60
 _MOST_NAMED = 5
+
+_SMALLEST_WRITTEN_OUT = 1e-9
 
 _LABELS = {
     "email": "e-mail address",
@@ -105,22 +109,26 @@ def _condition(condition: Condition, names: Names, who: str) -> str:
     if field.kind is Kind.FLAG:
         return f"{who} {'a' if operand else 'no'} machine caused"
     if field.kind is Kind.LIST and operator != "exists":
-        return f"{who} have {_TAGS[operator]} {_list('and', operand, names)}"
+        return f"{who} {_tags(operator, operand, names)}"
     if field.kind is Kind.MOMENT and operator != "anniversary_within":
         return f"{who} were {_DONE[field.name]} {_asked(operator, operand, names).removeprefix('is ')}"
     label = _label(field)
+    if operator == "exists" and field.kind in (Kind.JSON, Kind.SUBSCRIPTION):  # “unsubscribed” is known as well
+        return f"whose {label} is {'' if operand else 'not '}known"
     if operator == "exists":
-        return f"{who} have {'a' if operand else 'no'} {label}"
+        article = "an" if label[0] in "aeiou" else "a"
+        return f"{who} have {article if operand else 'no'} {label}"
     return f"whose {label} {_asked(operator, operand, names)}"
 
 
 _DONE = {"created_at": "added", "updated_at": "last changed"}
-_TAGS = {
-    "contains": "the tag",
-    "contains_any": "any of the tags",
-    "contains_all": "all of the tags",
-    "contains_none": "none of the tags",
-}
+
+
+def _tags(operator: str, operand: OperandValue, names: Names) -> str:
+    told = _list("and", operand, names)
+    if not isinstance(operand, tuple) or len(operand) == 1:
+        return f"{'do not have' if operator == 'contains_none' else 'have'} the tag {told}"
+    return f"have {operator.removeprefix('contains_')} of the tags {told}"
 
 
 def _label(field: Field) -> str:
@@ -134,17 +142,18 @@ def _label(field: Field) -> str:
 
 
 def _asked(operator: str, operand: OperandValue, names: Names) -> str:
-    one = _said(operand, names) if not isinstance(operand, tuple) else ""
+    alone = not isinstance(operand, tuple) or len(operand) == 1
+    one = _list("", operand, names) if alone else ""
     match operator:
-        case "is" | "exactly":
-            return f"is {one}"
-        case "is_not":
-            return f"is not {one}"
-        case "in":
+        case "is" | "exactly" | "in":
             return f"is {_list('or', operand, names)}"
+        case "is_not" | "not_in" if alone:
+            return f"is not {one}"
         case "not_in":
             return f"is none of {_list('and', operand, names)}"
         case "contains_any" | "contains_all" | "contains_none":
+            if alone:
+                return f"does not contain {one}" if operator == "contains_none" else f"contains {one}"
             return f"contains {operator.removeprefix('contains_')} of {_list('and', operand, names)}"
         case "between" if isinstance(operand, tuple):
             low, high = operand
@@ -226,10 +235,10 @@ def _said(value: OperandValue, names: Names) -> str:
     match value:
         case bool():
             return str(value).lower()
-        case int():
-            return f"{value:,}"
+        case int() | float() if value == int(value):
+            return f"{int(value):,}"
         case float():
-            return f"{value:,.15g}"
+            return f"{Decimal(repr(value)):,f}" if abs(value) >= _SMALLEST_WRITTEN_OUT else repr(value)
         case datetime():
             return f"{value.day} {value:%B %Y %H:%M:%S} UTC".replace(":00 UTC", " UTC")
         case date():
@@ -255,5 +264,5 @@ def _named(one: UUID, names: Names) -> str:
 
 
 def _quoted(text: str) -> str:
-    line = " ".join(text.split())
+    line = re.sub(r"\s", " ", text)  # and no fewer: “van ” is not “van”
     return f"“{line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + '…'}”"

@@ -5,13 +5,13 @@ What is asked of something that is missing, or of another type, does not hold; b
 on one side or the other of every criterion.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field as Part
 from pydantic import (
+    AfterValidator,
     Tag,
     TypeAdapter,
     ValidationError,
@@ -19,21 +19,22 @@ from pydantic import (
     WithJsonSchema,
     WrapValidator,
 )
+from pydantic import Field as Part
 
 from marketing.segment_conditions import Condition, Where, WhereAll, WhereAny, WhereCondition, where_conditions
 from marketing.segment_events import Event, Total
 from marketing.segment_fields import Kind
 from marketing.segment_names import NAMES, DaysWithoutActivity, Engagement, Named, SpendingLevel, SubscriptionTier
 from marketing.segment_nodes import Node, Place, by_key, kept_by, refuse
-from marketing.segment_operands import IDENTIFIER, pair, whole
-from marketing.text import Printable
+from marketing.segment_operands import IDENTIFIER, whole, widening
+from marketing.text import PRINTABLE, printable
 
 DEEPEST, MOST_NODES, MOST_VALUES = 20, 500, 10_000
 _ELSEWHERE = "Put some of it into a segment of its own."
 BUCKETS = 100
 # What tells criteria apart; the name first, for a named criterion may have an event too.
 CONTACT_KEYS = ("named", "all", "any", "not", "field", "event", "total", "bucket", "segment")
-_TWO_BUCKETS = pair(whole(0, BUCKETS))
+_TWO_BUCKETS = widening(whole(0, BUCKETS))
 
 
 class InvalidCriteria(ValueError):
@@ -48,7 +49,9 @@ class Bucket(Node):
     """`{"bucket": [0, 10]}`: chance, ten of a hundred, always the same people; others with another `seed`."""
 
     bucket: Annotated[tuple[int, int], kept_by(_TWO_BUCKETS), WithJsonSchema(_TWO_BUCKETS.schema)]
-    seed: Annotated[Printable, Part(max_length=100)] = Part("", exclude_if=lambda seed: not seed)
+    seed: Annotated[str, Part(max_length=100, json_schema_extra={"pattern": PRINTABLE}), AfterValidator(printable)] = (
+        Part("", exclude_if=lambda seed: not seed)
+    )
 
 
 def bucket_of(contact_id: UUID, seed: str = "") -> int:
@@ -141,8 +144,8 @@ def _checked(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         criteria = read(written)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:20]
-        told = [_told(_place(each["loc"]), each["type"], each["msg"]) for each in found]
+        found = error.errors(include_url=False, include_input=False)[:20]
+        told = [_told(_place(each["loc"]), each["type"], each["msg"], each.get("ctx", {})) for each in found]
         # To Pydantic, a list whose only item is bad is empty as well.
         places = {place[: len(place) - cut] for place, _ in told for cut in range(1, len(place) + 1)}
         refuse(*(each for each in told if each[0] not in places))
@@ -155,15 +158,22 @@ _TOLD = {
     "extra_forbidden": "is not understood here. Take it out.",
     "missing": "is missing. Say it.",
     "too_short": "needs at least one.",
+    "too_long": "takes at most {max_length}.",
     "tuple_type": "takes a list.",
+    "string_type": "takes a text.",
+    "string_too_long": "is longer than {max_length:,} characters.",
+    "string_pattern_mismatch": "takes the name of an attribute, without dots and of 100 characters at most.",
+    "greater_than": "takes a number of more than {gt}.",
 }
 
 
-def _told(place: Place, kind: str, message: str) -> tuple[Place, str]:
+def _told(place: Place, kind: str, message: str, context: Mapping[str, Any]) -> tuple[Place, str]:
     """Pydantic's own words in ours."""
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return (*place, "named"), f"takes one of {', '.join(NAMES)}."
-    return place, _TOLD.get(kind, f"{message.removeprefix('Value error, ').rstrip('.')}.")
+    if told := _TOLD.get(kind):
+        return place, told.format(**context)
+    return place, f"{message.removeprefix('Value error, ').rstrip('.')}."
 
 
 Criteria = Annotated[Criterion, WrapValidator(_checked)]
@@ -240,6 +250,14 @@ def _segment_ids(where: Where | None) -> Iterator[object]:
             yield one
         case WhereCondition(field="properties.segment_id", operator="in", operand=tuple(several)):
             yield from several
+
+
+def campaigns_in(criteria: Criterion) -> frozenset[UUID]:
+    """The campaigns of which events must be."""
+    wheres = (node.where for node in nodes(criteria) if isinstance(node, Event | Total))
+    asked = (each.operand for where in wheres for each in where_conditions(where) if each.subject.kind is Kind.ID)
+    several = (operand if isinstance(operand, tuple) else (operand,) for operand in asked)
+    return frozenset(each for operands in several for each in operands if isinstance(each, UUID))
 
 
 def depends_on_time(criteria: Criterion) -> bool:

@@ -93,6 +93,22 @@ async def test_segments_name_each_other_in_their_descriptions(api: httpx.AsyncCl
     assert "Friends of the house" in listed[0]["description"]
 
 
+async def test_campaigns_are_named_in_descriptions(api: httpx.AsyncClient) -> None:
+    campaign = await created(api)
+    where = {
+        "any": [{"field": "campaign_id", "is": campaign}, {"field": "campaign_id", "in": [campaign, NOBODY_KNOWS]}]
+    }
+    criteria = {"not": {"event": "message.clicked", "where": where}}
+    sentence = (
+        "Contacts with no “message.clicked” events (whose campaign is “Autumn”,"
+        f" or whose campaign is “Autumn” or {NOBODY_KNOWS})."
+    )
+    made = await segment(api, criteria=criteria)
+    assert (await api.get(f"/api/segments/{made}")).json()["description"] == sentence
+    preview = await api.post("/api/segments/preview", json={"criteria": criteria})
+    assert preview.json()["description"] == sentence
+
+
 async def test_a_loop_is_refused_and_named(api: httpx.AsyncClient) -> None:
     one = await segment(api, "One", criteria=FRENCH)
     two = await segment(api, "Two", criteria={"segment": one})
@@ -311,6 +327,18 @@ async def test_a_definition_that_is_none_is_refused(
 ) -> None:
     refused = await api.post("/api/segments", json={"name": "x"} | definition)
     assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, path)
+
+
+async def test_a_number_of_thousands_of_digits_is_refused(api: httpx.AsyncClient) -> None:
+    told = {
+        5_000: {"path": "body", "message": "has a number of more than 4,300 digits"},
+        4_300: {"path": "body.criteria.at_least", "message": "takes a number of at most 64 bits."},
+    }
+    for digits, wrong in told.items():
+        body = '{"criteria": {"field": "attributes.age", "at_least": ' + "9" * digits + "}}"
+        refused = await api.post("/api/segments/preview", content=body, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 422
+        assert refused.json()["errors"] == [wrong]
 
 
 async def test_a_segment_stays_of_its_kind(api: httpx.AsyncClient) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from marketing.segment_fields import AMOUNTS, CONTACT_FIELDS, COUNTS, EVENT_FIELDS, MOMENTS, Askable
+from marketing.spans import first_moment, first_moment_after, when
 
 Written = dict[str, Any]
 Strategy = st.SearchStrategy[Any]
@@ -258,15 +259,28 @@ def operator_of(operator: str, name: str = "created_at") -> Strategy:
     return operands(name, operator).map(lambda operand: {operator: operand})
 
 
+def _possible(asked: Written) -> Written:
+    """Without a part that contradicts another one."""
+    if (
+        "after" in asked
+        and "before" in asked
+        and first_moment_after(when(asked["after"])) >= first_moment(when(asked["before"]))
+    ):
+        del asked["before"]
+    if asked.get("count") in ({"exactly": 0}, {"at_most": 0}, {"less_than": 1}, {"between": [0, 0]}):
+        asked = {part: asked[part] for part in asked if part not in ("first", "last")}
+    return asked
+
+
 counts = st.one_of([count_of(operator) for operator in COUNTS])
 timings = st.one_of([operator_of(operator) for operator in MOMENTS])
 _named_events = st.sampled_from(EVENTS)
 happened = st.fixed_dictionaries(
     {"event": _named_events}, optional={**_windows, "count": counts, "first": timings, "last": timings}
-)
-never = st.fixed_dictionaries({"event": _named_events, "never": st.just(True)}, optional=_windows)
+).map(_possible)
+never = st.fixed_dictionaries({"event": _named_events, "never": st.just(True)}, optional=_windows).map(_possible)
 totals = st.builds(
-    lambda asked, amount: {**asked, **amount},
+    lambda asked, amount: _possible({**asked, **amount}),
     st.fixed_dictionaries(
         {
             "total": st.builds(
@@ -280,7 +294,8 @@ totals = st.builds(
     st.one_of([operator_of(operator, "value") for operator in AMOUNTS]),
 )
 buckets = st.fixed_dictionaries(
-    {"bucket": _pairs(st.integers(0, 100))}, optional={"seed": st.sampled_from(["a", "it's", ":x", "é"])}
+    {"bucket": _pairs(st.integers(0, 100)).filter(lambda pair: pair[0] < pair[1])},
+    optional={"seed": st.sampled_from(["a", "it's", ":x", "é"])},
 )
 in_segments = st.sampled_from(SEGMENTS).map(lambda segment: {"segment": segment})
 _lengths = st.sampled_from(["30 days", "1 month", "6 weeks"])

@@ -87,7 +87,11 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"field": "country", "in": ["FR"] * 1001}, "in", "takes a list of 1 to 1,000 countries"),
         ({"field": "country", "in": [["FR"]]}, "in[0]", "takes a country such as FR"),
         ({"field": "timezone", "is": "Mars"}, "is", "'Mars' is no IANA time zone"),
-        ({"field": "first_name", "is": "a\0b"}, "is", "takes a text"),
+        ({"field": "first_name", "is": "a\0b"}, "is", "has control characters in it"),
+        ({"field": "first_name", "contains": "x" * 1001}, "contains", "is longer than 1,000 characters"),
+        ({"field": "attributes.a", "in": ["x", "x" * 1001]}, "in[1]", "is longer than 1,000 characters"),
+        ({"field": "attributes.a", "is": "a\0b"}, "is", "has control characters in it"),
+        ({"field": "phone", "starts_with": " - "}, "starts_with", "takes a piece of a phone number"),
         ({"field": "first_name", "starts_with": ""}, "starts_with", "takes a text of 1 to 1,000 characters"),
         ({"field": "first_name", "exists": 1}, "exists", "takes true or false"),
         ({"field": "attributes.a", "is": None}, "is", "takes a text, a number, true or false"),
@@ -115,7 +119,16 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"event": "purchase", "count": {"at_least": 1, "at_most": 2}}, "count", "Give exactly one of exactly"),
         ({"event": "purchase", "last": {"on": "2026-01-01"}}, "last.on", "is not understood here. Give one of before"),
         ({"event": "purchase", "within": 30}, "within", "takes a time such as 30 days"),
-        ({"event": "purchase", "never": False}, "never", "Input should be True"),
+        ({"event": "purchase", "never": False}, "never", "takes true; else leave it out"),
+        ({"event": "purchase", "machines": 1}, "machines", "takes true; else leave it out"),
+        ({"event": "x", "after": "2026-02-01", "before": "2026-01-01"}, "", "nothing lies after `after` and before"),
+        ({"event": "x", "after": "2026-01-01", "before": "2026-01-02"}, "", "nothing lies after `after` and before"),
+        (
+            {"total": "x.value", "at_least": 1, "after": "2026-01-01T09:00Z", "before": "2026-01-01"},
+            "",
+            "nothing lies after `after` and before",
+        ),
+        ({"event": "x", "count": {"less_than": 1}, "last": {"within": "1 day"}}, "", "of no events there is no first"),
         ({"event": "purchase", "never": True, "count": {"exactly": 1}}, "", "`never` goes with none of"),
         ({"event": "purchase", "where": FRENCH}, "where.field", "There is no such field. There are value"),
         ({"event": "purchase", "where": {"event": "x"}}, "where", "Give an object with one of all"),
@@ -126,13 +139,24 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"total": "purchase.value"}, "", "Give exactly one of exactly, at_least"),
         ({"total": "purchase.value", "at_least": "100"}, "at_least", "takes a number"),
         ({"bucket": [10, 0]}, "bucket", "the lower first"),
+        ({"bucket": [5, 5]}, "bucket", "has nothing in it: from 5 to below 5 there is none"),
+        ({"bucket": [0, 5], "seed": "x" * 101}, "seed", "is longer than 100 characters"),
+        ({"bucket": [0, 5], "seed": 7}, "seed", "takes a text"),
         ({"bucket": [0, 101]}, "bucket[1]", "takes a whole number from 0 to 100"),
         ({"bucket": 10}, "bucket", "takes a list of two"),
         ({"segment": "vips"}, "segment", "takes an id"),
         ({"named": "whales"}, "named", "takes one of spending_level, engagement"),
         ({"named": "spending_level"}, "is", "is missing"),
         ({"named": "spending_level", "level": "high"}, "is", "is missing"),
-        ({"named": "spending_level", "is": "huge"}, "is", "Input should be 'none', 'low', 'medium' or 'high'"),
+        ({"named": "spending_level", "is": "huge"}, "is", "takes one of none, low, medium, high"),
+        ({"named": "spending_level", "is": "high", "medium": 0}, "medium", "takes a number of more than 0"),
+        ({"named": "engagement", "is": True}, "is", "takes one of engaged, cooling, dormant, unreached"),
+        ({"named": "subscription_tier", "is": ""}, "is", "takes a text of 1 to 1,000"),
+        ({"named": "subscription_tier", "is": 5}, "is", "takes a text"),
+        ({"named": "subscription_tier", "is": "x", "attribute": "a.b"}, "attribute", "takes the name of an attribute"),
+        ({"named": "days_without_activity", "at_least": 1, "events": ["x"] * 21}, "events", "takes at most 20"),
+        ({"named": "days_without_activity", "at_least": 1, "events": []}, "events", "needs at least one"),
+        ({"named": "days_without_activity", "at_least": 1, "events": "x"}, "events", "takes a list"),
         ({"named": "spending_level", "is": "high", "medium": 900}, "", "`medium` must be less than `high`"),
         ({"named": "engagement", "is": "engaged", "recent": "1 year"}, "", "`recent` must be shorter than `past`"),
         (
@@ -153,6 +177,8 @@ def test_contacts_and_criteria_spell_alike() -> None:
     assert written(parse({"field": "country", "in": ["france", "deu"]})) == {"field": "country", "in": ["FR", "DE"]}
     assert written(parse({"field": "email", "is": " Zoe@Example.COM"})) == {"field": "email", "is": "zoe@example.com"}
     assert written(parse({"field": "phone", "is": "+33 6 12 34 56 78"})) == {"field": "phone", "is": "+33612345678"}
+    for operator in ("contains", "starts_with", "ends_with"):
+        assert written(parse({"field": "phone", operator: "+33 (6)-12"})) == {"field": "phone", operator: "+33612"}
     assert written(parse({"field": "locale", "is": "pt_br"})) == {"field": "locale", "is": "pt-BR"}
     assert written(parse({"field": "tags", "contains": " a  b"})) == {"field": "tags", "contains": "a b"}
     assert written(parse({"field": "attributes.x", "is": " a  b"})) == {"field": "attributes.x", "is": " a  b"}
@@ -327,8 +353,8 @@ def test_whatever_is_sent_is_refused_with_a_place_or_means_what_the_schema_says(
 def test_every_criterion_is_one_sentence(asked: dict[str, Any]) -> None:
     sentence = describe(parse(asked), {VIPS: "Our\nVIPs."})
     assert sentence.startswith("Contacts ") and sentence.endswith(".")
-    assert sentence.isprintable() and "  " not in sentence
-    ours = re.sub("“[^”]*”", "", sentence)
+    ours = re.sub("“[^”]*”", "“”", sentence)
+    assert sentence.isprintable() and "  " not in ours
     assert ours.count("(") == ours.count(")")
 
 
@@ -392,6 +418,32 @@ def test_every_criterion_is_one_sentence(asked: dict[str, Any]) -> None:
             "whose subscription to “news” on email is “subscribed”",
         ),
         ({"field": "suppressions.email", "is": False}, "who are not suppressed on email"),
+        ({"field": "subscriptions.email", "exists": True}, "whose subscription to email is known"),
+        ({"field": "subscriptions.sms.news", "exists": False}, "whose subscription to “news” on sms is not known"),
+        ({"field": "attributes.plan", "exists": True}, "whose “plan” is known"),
+        ({"field": "email", "exists": True}, "who have an e-mail address"),
+        ({"field": "external_id", "exists": True}, "who have an external id"),
+        ({"event": "x", "where": {"field": "value", "exists": True}}, "with at least one “x” event that have a value"),
+        ({"field": "last_name", "contains": "van "}, "whose last name contains “van ”"),
+        ({"field": "attributes.x", "is": " a  b\n"}, "whose “x” is “ a  b ”"),
+        ({"field": "attributes.x", "is": -0.0}, "whose “x” is 0"),
+        ({"field": "attributes.x", "is": 1e18}, "whose “x” is 1,000,000,000,000,000,000"),
+        ({"field": "attributes.x", "is": -1234.5}, "whose “x” is -1,234.5"),
+        ({"field": "attributes.x", "is": 0.0000001}, "whose “x” is 0.0000001"),
+        ({"field": "attributes.x", "is": 1e-300}, "whose “x” is 1e-300"),
+        ({"field": "country", "in": ["FR"]}, "whose country is “FR”"),
+        ({"field": "country", "not_in": ["FR"]}, "whose country is not “FR”"),
+        ({"field": "attributes.x", "contains_any": [1]}, "whose “x” contains 1"),
+        ({"field": "attributes.x", "contains_none": ["a"]}, "whose “x” does not contain “a”"),
+        ({"field": "tags", "contains_any": ["vip"]}, "who have the tag “vip”"),
+        ({"field": "tags", "contains_all": ["vip"]}, "who have the tag “vip”"),
+        ({"field": "tags", "contains_none": ["vip"]}, "who do not have the tag “vip”"),
+        ({"field": "tags", "contains_none": ["vip", "staff"]}, "who have none of the tags “vip” and “staff”"),
+        ({"event": "x", "count": {"at_least": 1}, "within": "1 days"}, "with at least 1 “x” event in the last 1 day"),
+        (
+            {"event": "message.clicked", "where": {"field": "campaign_id", "in": [SEGMENTS[0]]}},
+            "with at least one “message.clicked” event whose campaign is “VIPs”",
+        ),
         (
             {"field": "country", "in": ["FR", "DE", "IT", "ES", "PT", "NL", "BE"]},
             "whose country is “FR”, “DE”, “IT”, “ES” or 3 others",
