@@ -47,6 +47,10 @@ BEYOND_A_SCHEMA = (
     "must be shorter than `past`",
     "can't be totalled",
     "`never` goes with none of",
+    "has nothing in it: from",
+    "nothing lies after",
+    "of no events there is no first",
+    "takes a piece of a phone number",
     "levels deep",
     "at most 500 nodes",
 )
