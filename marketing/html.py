@@ -144,23 +144,25 @@ def inline_css(source: str) -> str:
         inlined = css_inline.inline(_tags_alone(source, mask, markup), load_remote_stylesheets=False)
     except ValueError as error:
         raise ContentError(f"the CSS can't be inlined: {error}") from error
-    parts = []
-    end = 0
+    changes: dict[
+        int, tuple[int, int, str]
+    ] = {}  # by the tag's number: from where, to where, and what stands there now
     for styled in tokens(inlined):
         if not {"style", "data-carillon"} <= styled.attributes.keys():
             continue
-        token = markup[int(styled.attributes["data-carillon"].value)]
+        number = int(styled.attributes["data-carillon"].value)
+        token = markup[number]
         style = styled.attributes["style"].value.rstrip(" ;").replace("'", "&#39;")
         own = token.attributes.get("style")
         if own is None or own.start == own.end:
-            start = stop = token.start + 1 + len(token.name)
-            written = f' style="{style}"'
+            start = token.start + 1 + len(token.name)
+            changes[number] = start, start, f' style="{style}"'
         elif (quote := source[own.start]) in "'\"":
             # The copy went without it. What comes last wins, as an attribute does over a block.
-            start, stop = own.start, own.end
-            written = f"{quote}{style}; {own.of(source)}{quote}"
-        else:
-            continue
+            changes[number] = own.start, own.end, f"{quote}{style}; {own.of(source)}{quote}"
+    parts = []
+    end = 0
+    for _, (start, stop, written) in sorted(changes.items()):  # a parser moves what has no place in a table before it
         parts += [source[end:start], written]
         end = stop
     return "".join([*parts, source[end:]])
