@@ -1,0 +1,143 @@
+"""What the activities of journeys are handed, and what they answer: ids and numbers, never people."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from marketing.discretion import Discreet
+
+Kind = Literal["automation", "drip"]
+
+
+class SourceRef(BaseModel):
+    """What enrolls: an automation, or a campaign of kind `drip`."""
+
+    account_id: UUID
+    source_id: UUID
+    kind: Kind = "automation"
+
+
+class CohortRef(SourceRef):
+    cohort: int
+
+
+# -- one step of many contacts ---------------------------------------------------------------------------------------
+
+
+class Caller(BaseModel):
+    """Whose step it is: the member of the cohort, and the ordinal of the call in its pass. Together they are the key
+    under which a step happens once."""
+
+    member: int
+    call: int
+
+
+class StepCall(CohortRef):
+    """The same step for many contacts, at the same moment."""
+
+    step: str
+    args: dict[str, Any] = {}
+    callers: list[Caller]
+    attempt: int = 1
+    now: datetime  # the journey's clock, which a rehearsal skips
+    since: datetime | None = None  # when these contacts woke last: what happened from then on counts
+
+
+class Answer(BaseModel):
+    """What became of one contact's step; answers come in the order of the callers."""
+
+    value: Any = Field(None, exclude_if=lambda value: value is None)
+    later: datetime | None = Field(None, exclude_if=lambda later: later is None)  # not now: ask again then
+    held: bool = Field(False, exclude_if=lambda held: not held)  # the source is paused: ask again when it goes on
+    error: Discreet = Field("", exclude_if=lambda error: not error)  # tried again, up to three attempts
+    final: bool = Field(False, exclude_if=lambda final: not final)  # no other attempt can help
+    leave: str | None = Field(None, exclude_if=lambda leave: leave is None)  # the contact must leave, for this reason
+
+
+# -- what people read ------------------------------------------------------------------------------------------------
+
+LeftAs = Literal["completed", "exited", "failed", "timed_out", "cancelled"]
+
+
+class Note(BaseModel):
+    """A step that a contact is in, or has ended."""
+
+    member: int
+    call: int
+    step: str
+    kind: str
+    entered_at: datetime
+    left_at: datetime | None = None
+    due_at: datetime | None = None  # when a wait ends
+    outcome: Discreet = ""
+    error: Discreet = ""
+
+
+class Left(BaseModel):
+    """A pass that is over."""
+
+    member: int
+    state: LeftAs
+    at: datetime
+    reason: Discreet = ""
+    problem: Discreet = ""
+    converted: bool = False
+
+
+class NoteInput(CohortRef):
+    version: int
+    notes: list[Note] = []
+    left: list[Left] = []
+    ended: bool = False  # nobody is inside any more
+    now: datetime
+
+
+# -- cohorts ---------------------------------------------------------------------------------------------------------
+
+
+class Member(BaseModel):
+    """One of a cohort; its number is its place in the list."""
+
+    contact_id: UUID
+    zone: str
+    entered_at: datetime
+
+
+class FormInput(SourceRef):
+    limit: int = 1000
+    now: datetime
+
+
+class Formed(BaseModel):
+    """A cohort made of those who waited longest; None if nobody waits. All of one cohort are on one version."""
+
+    cohort: int | None = None
+    version: int = 1
+    code: str | None = None  # the name of an automation written in Python
+    definition: dict[str, Any] | None = None  # or the steps of a declarative one
+    members: list[Member] = []
+    more: bool = False  # others wait
+
+
+# -- what is told to cohorts -----------------------------------------------------------------------------------------
+
+
+class Happened(BaseModel):
+    """An event that a member waits for."""
+
+    member: int
+    call: int
+    event_id: UUID
+    name: str
+    occurred_at: datetime
+
+
+class Leave(BaseModel):
+    """A member must leave: its goal is reached, it has unsubscribed, …"""
+
+    member: int
+    state: LeftAs = "exited"
+    reason: Discreet
+    converted: bool = False
