@@ -38,7 +38,6 @@ WORKFLOWS = [
     *(CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow),
     *(SegmentsWorkflow, RefreshWorkflow, SegmentSweepWorkflow),
 ]
-SCHEDULES = [events.ensure_schedule, sweeps.ensure_schedule]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
@@ -134,8 +133,8 @@ async def run_worker(settings: Settings) -> None:
         timeout=settings.smtp_timeout_seconds,
     )
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
-    for ensure_schedule in SCHEDULES:
-        await ensure_schedule(client)
+    await events.ensure_schedule(client)
+    await sweeps.ensure_schedule(client)
     await segments.ensure_schedules(client, timedelta(seconds=settings.segment_sweep_seconds))
     await segments.ensure_following(client)
     async with working(

@@ -36,9 +36,8 @@ class Segments:
     slice: int = 5_000  # so many contacts of one segment under one lock
     settling_seconds: float = 60.0  # as long as that may take
     doubted: set[UUID] = field(default_factory=set)  # with these the database went away
-    begun: dict[tuple[UUID, bool], Touches] = field(
-        default_factory=dict
-    )  # by account and line, not settled in one turn
+    # By account and line: what one turn did not settle.
+    begun: dict[tuple[UUID, bool], Touches] = field(default_factory=dict)
 
     @activity.defn
     async def follow_changes(self, input: FollowInput) -> None:

@@ -3,21 +3,13 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-)
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
 
 with workflow.unsafe.imports_passed_through():
     from activities.events import Events
     from activities.inputs import Forgotten, SweepInput
     from activities.segments import Segments
+    from workflows import schedules
     from workflows.options import COMPUTING, CRUNCHING, ORCHESTRATION
     from workflows.search_attributes import keywords
 
@@ -47,19 +39,13 @@ class EventRetentionWorkflow:
 
 
 async def ensure_schedule(client: Client) -> None:
-    """Have Temporal run it now and every day at 03:00 UTC; nothing happens if it does already."""
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
-            EventRetentionWorkflow.run,
-            id=SCHEDULE_ID,
-            task_queue=ORCHESTRATION,
-            typed_search_attributes=keywords(Kind="event-retention"),
-        ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(days=1), offset=timedelta(hours=3))]),
-        # A week, for a machine that is switched off at night.
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(days=7)),
+    """Have Temporal run it now and every day at 03:00 UTC."""
+    action = ScheduleActionStartWorkflow(
+        EventRetentionWorkflow.run,
+        id=SCHEDULE_ID,
+        task_queue=ORCHESTRATION,
+        typed_search_attributes=keywords(Kind="event-retention"),
     )
-    try:
-        await client.create_schedule(SCHEDULE_ID, schedule, trigger_immediately=True)
-    except ScheduleAlreadyRunningError:
-        return
+    daily = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(days=1), offset=timedelta(hours=3))])
+    # A week, for a machine that is switched off at night.
+    await schedules.ensure(client, SCHEDULE_ID, action, daily, catchup=timedelta(days=7), at_once=True)

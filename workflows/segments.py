@@ -9,17 +9,11 @@ from uuid import UUID
 from temporalio import workflow
 from temporalio.client import (
     Client,
-    Schedule,
     ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
     ScheduleCalendarSpec,
     ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
     ScheduleRange,
     ScheduleSpec,
-    ScheduleUpdate,
-    ScheduleUpdateInput,
 )
 from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -28,6 +22,7 @@ from temporalio.service import RPCError
 with workflow.unsafe.imports_passed_through():
     from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
     from activities.segments import Segments
+    from workflows import schedules
     from workflows.options import COMPUTING, FOLLOWING, ORCHESTRATION, PRIORITY_AUTOMATION, STARTING
     from workflows.search_attributes import keywords
 
@@ -169,36 +164,17 @@ async def ensure_following(client: Client) -> None:
 
 
 async def ensure_schedules(client: Client, every: timedelta) -> None:
-    """Have Temporal run the sweep at this interval, and the nightly recompute; what is there already is kept."""
+    """Have Temporal run the sweep at this interval, and the nightly recompute."""
     by_night = ScheduleCalendarSpec(hour=[ScheduleRange(4)], comment="04:00 UTC")
-    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)])
-    await _ensure(client, SWEEP_ID, False, spec, catchup=every)
-    await _ensure(client, NIGHTLY_ID, True, ScheduleSpec(calendars=[by_night]), catchup=timedelta(hours=12))
-
-
-async def _ensure(client: Client, id: str, nightly: bool, spec: ScheduleSpec, *, catchup: timedelta) -> None:
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
+    for id, nightly, spec, catchup in (
+        (SWEEP_ID, False, ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]), every),
+        (NIGHTLY_ID, True, ScheduleSpec(calendars=[by_night]), timedelta(hours=12)),
+    ):
+        action = ScheduleActionStartWorkflow(
             SegmentSweepWorkflow.run,
             nightly,
             id=id,
             task_queue=ORCHESTRATION,
             typed_search_attributes=keywords(Kind="segments"),
-        ),
-        spec=spec,
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=catchup),
-    )
-
-    def change(now: ScheduleUpdateInput) -> ScheduleUpdate | None:
-        """The setting may have changed; whether it is paused stays as an operator left it."""
-        current = now.description.schedule
-        if [each.every for each in current.spec.intervals] == [each.every for each in spec.intervals]:
-            return None
-        current.spec.intervals = spec.intervals
-        current.policy = schedule.policy
-        return ScheduleUpdate(current)
-
-    try:
-        await client.create_schedule(id, schedule)
-    except ScheduleAlreadyRunningError:
-        await client.get_schedule_handle(id).update(change)
+        )
+        await schedules.ensure(client, id, action, spec, catchup=catchup)

@@ -3,23 +3,14 @@
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-)
+from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportFailure
     from activities.sweeps import Sweeps
-    from workflows import campaigns, imports
+    from workflows import campaigns, imports, schedules
     from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
     from workflows.imports import ContactImportWorkflow
     from workflows.inputs import CampaignInput
@@ -77,19 +68,10 @@ class SweepWorkflow:
 
 
 async def ensure_schedule(client: Client) -> None:
-    """Have Temporal run the sweep now and every minute; nothing happens if it does already."""
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
-            SweepWorkflow.run,
-            id=SCHEDULE_ID,
-            task_queue=ORCHESTRATION,
-            typed_search_attributes=keywords(Kind="sweep"),
-        ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=1))]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
+    """Have Temporal run the sweep every minute, and at once where it is new to a record that may have much to do."""
+    action = ScheduleActionStartWorkflow(
+        SweepWorkflow.run, id=SCHEDULE_ID, task_queue=ORCHESTRATION, typed_search_attributes=keywords(Kind="sweep")
     )
-    try:
-        # At once for the first time: Temporal may be new to a record that has much to do.
-        await client.create_schedule(SCHEDULE_ID, schedule, trigger_immediately=True)
-    except ScheduleAlreadyRunningError:
-        return
+    every = timedelta(minutes=1)
+    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)])
+    await schedules.ensure(client, SCHEDULE_ID, action, spec, catchup=every, at_once=True)

@@ -113,10 +113,9 @@ async def test_a_loop_is_refused_and_named(api: httpx.AsyncClient) -> None:
     one = await segment(api, "One", criteria=FRENCH)
     two = await segment(api, "Two", criteria={"segment": one})
     three = await segment(api, "Three", criteria={"any": [{"segment": two}, FRENCH]})
-    closing = {"name": "One", "criteria": {"not": {"all": [{"segment": three}, FRENCH]}}}
     for looked_at, way in ((three, [one, three, two, one]), (two, [one, two, one]), (one, [one, one])):
-        closing["criteria"]["not"]["all"][0]["segment"] = looked_at  # type: ignore[index]
-        refused = await api.put(f"/api/segments/{one}", json=closing)
+        closing = {"not": {"all": [{"segment": looked_at}, FRENCH]}}
+        refused = await api.put(f"/api/segments/{one}", json={"name": "One", "criteria": closing})
         assert refused.status_code == 409
         assert refused.json()["loop"] == way
     assert "“One” → “One”" in refused.json()["detail"]
