@@ -98,7 +98,7 @@ class NoteInput(CohortRef):
 
 
 class Member(BaseModel):
-    """One of a cohort; its number is its place in the list."""
+    """One of a cohort; its number is its place in the list, counted from the `first` of the list."""
 
     contact_id: UUID
     zone: str
@@ -106,19 +106,37 @@ class Member(BaseModel):
 
 
 class FormInput(SourceRef):
-    limit: int = 1000
+    limit: int = 1000  # most members of a cohort
     now: datetime
+    cohort: int | None = None  # the newest that the caller knows of, for whose first `members` it has seen to
+    members: int = 0
+    joins: bool = False  # it is young: whoever waits joins it, as far as there is room and the version is the same
 
 
 class Formed(BaseModel):
-    """A cohort made of those who waited longest; None if nobody waits. All of one cohort are on one version."""
+    """Those who waited longest, in a new cohort or in the newest, which they join; no cohort if nobody waits.
+
+    All of one cohort are on one version. Asked again by one who has not heard the answer, it is the same.
+    """
 
     cohort: int | None = None
+    first: int = 0  # the number of the first of these members; more than 0: they join
     version: int = 1
     code: str | None = None  # the name of an automation written in Python
     definition: dict[str, Any] | None = None  # or the steps of a declarative one
     members: list[Member] = []
     more: bool = False  # others wait
+
+
+class Join(BaseModel):
+    """Newcomers of a young cohort, told by the signal `join`; their numbers go on from `first`.
+
+    Told twice, or of somebody who is inside already, it changes nothing. If the cohort is over at this moment, it is
+    started again under its id with these alone, from `first` on. Whoever must leave may have been told to before.
+    """
+
+    first: int
+    members: list[Member]
 
 
 # -- what is told to cohorts -----------------------------------------------------------------------------------------
