@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from channels.public_network import networks
+
 
 def _must(demand: str, holds: Callable[[str], bool]) -> AfterValidator:
     """Refuses a value without repeating it: it may hold a password."""
@@ -55,6 +57,17 @@ SmtpUrl = Annotated[
 PublicUrl = Annotated[
     str, _must("be written as http://host or https://host, with a path if need be", partial(_is_url, _PUBLIC))
 ]
+
+
+def _are_networks(text: str) -> bool:
+    try:
+        networks(text)
+    except ValueError:
+        return False
+    return True
+
+
+Networks = Annotated[str, _must("be addresses or networks such as 10.1.0.0/16, with commas", _are_networks)]
 ApiKey = Annotated[
     SecretStr,
     _must("have at least 20 characters, printable ASCII without spaces", partial(_matches, "[!-~]{20,}")),
@@ -121,6 +134,11 @@ class Settings(BaseSettings):
     trusted_proxies: str = Field(
         "127.0.0.1",
         description="Proxies whose `X-Forwarded-*` the API believes: addresses or networks, with commas; `*` for all.",
+    )
+    webhook_allow: Networks = Field(
+        "",
+        description="Addresses and networks, with commas, that webhooks of automations may reach although they are not "
+        "public, such as `10.1.0.0/16`.",
     )
     lease_seconds: float = Field(
         60.0,

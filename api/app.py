@@ -37,6 +37,7 @@ from api.limits import BodyLimit
 from api.watch import Watch
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
+from marketing.webhooks import WebhookSecrets
 
 ROUTERS = [
     accounts.router,
@@ -102,6 +103,7 @@ def create_app(
     app.state.database = database
     app.state.temporal = temporal
     app.state.tokens = Tokens(secret_key)
+    app.state.webhook_secrets = WebhookSecrets(secret_key)
     app.state.links = RecipientLinks(public_url, app.state.tokens)
     app.state.hits = tracking.Hits(database)
     app.state.intake = events.Intake(database)

@@ -13,10 +13,11 @@ from temporalio.client import Client
 
 from api.paging import pair_cursor
 from database.schema import metadata
+from marketing.webhooks import WebhookSecrets
 from tests.api.test_imports import finished
 from tests.api.test_openapi import operations, resolved
 from tests.audience import EMAIL
-from tests.conftest import TestAccount
+from tests.conftest import SECRET_KEY, TestAccount
 from tests.sent import SentMessage, links, sent_messages
 
 MARK = "only-theirs"
@@ -44,7 +45,7 @@ class Theirs:
         rows = [row for rows in (await self.rows()).values() for row in rows]
         ids = {str(value) for row in rows for value in row if isinstance(value, UUID)}
         emails = {row.email for row in (await self.rows())["contacts"] if row.email}
-        return ids | emails | {MARK}
+        return ids | emails | {MARK, WebhookSecrets(SECRET_KEY).spelled(self.account.id)}
 
 
 @pytest.fixture
