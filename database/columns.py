@@ -1,9 +1,19 @@
-"""Which columns do many tables have?"""
+"""What do all tables share, and which columns do many of them have?"""
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Text, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
 
 Moment = TIMESTAMP(timezone=True)
 NOW = text("now()")

@@ -1,4 +1,4 @@
-"""Every table on one page, as the migrations have made them.
+"""The tables, as the migrations have made them; those of segments and of automations have pages of their own.
 
 Each row carries `account_id`, and row-level security lets the application's role see only the rows of the account that
 its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
@@ -12,11 +12,9 @@ from sqlalchemy import (
     Computed,
     Float,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Numeric,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -27,17 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
+from database import columns, schema_automations, schema_segments  # noqa: F401 - with these, `metadata` has them all
 from database.columns import NOW, Moment, account_id, created_at, json, one_of, own_id, updated_at
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+metadata = columns.metadata
 
 # -- who we are ------------------------------------------------------------------------------------------------------
 
@@ -56,6 +47,7 @@ accounts = Table(
     json("topics", "[]"),  # [{"key", "name", "description"}]
     Column("create_unknown_contacts", Boolean, nullable=False, server_default=text("true")),  # of whom events tell
     Column("event_retention_days", Integer, nullable=False, server_default=text("730")),
+    Column("notification_emails", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     CheckConstraint("event_retention_days BETWEEN 30 AND 3650", name="event_retention_days"),
     created_at(),
     updated_at(),
@@ -281,11 +273,12 @@ campaigns = Table(
     Index("campaigns_open_idx", "state", postgresql_where=text("finished_at IS NULL AND launched_at IS NOT NULL")),
 )
 
+# Here and in the ledger `campaign_id` is the source of a message: a campaign or an automation.
 links = Table(
     "links",
     metadata,
     account_id(),
-    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("campaign_id", UUID(as_uuid=True), nullable=False),
     Column("number", SmallInteger, nullable=False),
     Column("url", Text, nullable=False),
     PrimaryKeyConstraint("campaign_id", "number"),
@@ -317,7 +310,21 @@ deliveries = Table(
     Column("opened_at", Moment),  # first by a person
     Column("clicked_at", Moment),
     Column("unsubscribed_at", Moment),
-    UniqueConstraint("campaign_id", "contact_id", "step", "channel"),
+    Column("enrollment_id", UUID(as_uuid=True)),  # of a journey's message
+    Column("call", Integer),  # which of the journey's steps
+    # One message per step and channel; of a journey, which may pass a step again, one per call.
+    Index(
+        "deliveries_source_key",
+        *("campaign_id", "contact_id", "step", "channel", "enrollment_id", "call"),
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+    Index(
+        "deliveries_enrollment_key",
+        *("enrollment_id", "call", "channel"),
+        unique=True,
+        postgresql_where=text("enrollment_id IS NOT NULL"),
+    ),
     Index("deliveries_lease_idx", "campaign_id", "shard", "not_before", postgresql_where=text("state = 'planned'")),
     Index("deliveries_sending_idx", "campaign_id", "shard", postgresql_where=text("state = 'sending'")),
     # What an operator has to decide on, of all campaigns.
@@ -332,7 +339,7 @@ counters = Table(
     "counters",
     metadata,
     account_id(),
-    Column("campaign_id", UUID(as_uuid=True), ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("campaign_id", UUID(as_uuid=True), nullable=False),
     Column("hour", Moment, nullable=False),
     Column("channel", Text, nullable=False),
     Column("step", Text, nullable=False, server_default=""),
@@ -411,89 +418,4 @@ event_keys = Table(
     Column("told", LargeBinary, nullable=False),  # what was told with it, as a hash
     PrimaryKeyConstraint("account_id", "key"),
     Index("event_keys_event_idx", "event_id", postgresql_using="brin"),  # ids come in order
-)
-
-# -- who belongs ------------------------------------------------------------------------------------------------------
-
-segments = Table(
-    "segments",
-    metadata,
-    own_id(),
-    account_id(),
-    Column("name", Text, nullable=False),
-    one_of("kind", "static", "dynamic"),
-    Column("description", Text, nullable=False, server_default=""),
-    Column("criteria", JSONB(none_as_null=True)),  # null in static ones
-    Column("depends_on_time", Boolean, nullable=False, server_default=text("false")),
-    one_of("state", "building", "ready", default="building"),
-    # Why its members could not be settled, how often in a row, and when that is tried again. Until then what changes
-    # passes it by: it is recomputed as a whole.
-    Column("problem", Text, nullable=False, server_default=""),
-    Column("failures", Integer, nullable=False, server_default=text("0")),
-    Column("retry_at", Moment),
-    Column("size", BigInteger, nullable=False, server_default=text("0")),  # its rows in segment_members
-    Column("settled_at", Moment),  # when all its members were last computed
-    created_at(),
-    updated_at(),
-    Column("deleted_at", Moment),
-    Index(None, "account_id", "id"),
-    postgresql_with={"fillfactor": 50},
-)
-
-# What a segment looks at: 'contact' (that there is one), 'contact.country', 'subscriptions', 'suppressions',
-# 'event:purchase', 'segment:<id>'. What changes there is put into `contact_touches` by triggers.
-segment_subjects = Table(
-    "segment_subjects",
-    metadata,
-    account_id(),
-    Column("subject", Text, nullable=False),
-    Column("segment_id", UUID(as_uuid=True), ForeignKey("segments.id", ondelete="CASCADE"), nullable=False),
-    PrimaryKeyConstraint("account_id", "subject", "segment_id"),
-    Index(None, "segment_id"),
-)
-
-# No foreign keys: checked row by row, and that a contact is gone is settled like any other change.
-segment_members = Table(
-    "segment_members",
-    metadata,
-    Column("account_id", UUID(as_uuid=True), nullable=False),
-    Column("segment_id", UUID(as_uuid=True), nullable=False),
-    Column("contact_id", UUID(as_uuid=True), nullable=False),
-    Column("entered_at", Moment, nullable=False, server_default=NOW),
-    PrimaryKeyConstraint("segment_id", "contact_id"),
-    Index(None, "contact_id"),
-)
-
-# The queue of what changed for whom, emptied as memberships are settled.
-contact_touches = Table(
-    "contact_touches",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("account_id", UUID(as_uuid=True), nullable=False),
-    Column("contact_id", UUID(as_uuid=True), nullable=False),
-    Column("subjects", ARRAY(Text), nullable=False),
-    Column("bulk", Boolean, nullable=False, server_default=text("false")),  # it came with many others
-    Column("touched_at", Moment, nullable=False, server_default=text("clock_timestamp()")),
-    Index("contact_touches_account_id_bulk_id_idx", "account_id", "bulk", "id"),
-    # Rows live for a second: clean up after every thousand, not after a share of what there once was.
-    postgresql_with={
-        "autovacuum_vacuum_scale_factor": 0,
-        "autovacuum_vacuum_threshold": 1000,
-        "autovacuum_vacuum_insert_threshold": -1,
-        "autovacuum_vacuum_cost_delay": 0,
-    },
-)
-
-segment_hours = Table(
-    "segment_hours",
-    metadata,
-    account_id(),
-    Column("segment_id", UUID(as_uuid=True), ForeignKey("segments.id", ondelete="CASCADE"), nullable=False),
-    Column("hour", Moment, nullable=False),
-    Column("entered", BigInteger, nullable=False, server_default=text("0")),
-    Column("left_out", BigInteger, nullable=False, server_default=text("0")),  # how many left
-    Column("size", BigInteger, nullable=False, server_default=text("0")),  # at the end of the hour, or so far
-    Column("drift", BigInteger, nullable=False, server_default=text("0")),  # of them, found by the nightly recompute
-    PrimaryKeyConstraint("segment_id", "hour"),
-    postgresql_with={"fillfactor": 50},
 )

@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, insert, select, text, update
 
 from database.engine import Connection
-from database.schema import campaigns, segment_members, segment_subjects, segments
+from database.schema import campaigns
+from database.schema_segments import segment_members, segment_subjects, segments
 from marketing.segments import Criterion, campaigns_in, depends_on_time, parse, segments_in, subjects, written
 from marketing.stored_segments import SegmentDefinition, SegmentKind, SegmentState
 

@@ -32,10 +32,17 @@ def _domain(name: str) -> str:
     return name
 
 
+def _email(address: str) -> str:
+    from marketing.contacts import normal_email  # which needs this module
+
+    return normal_email(address)
+
+
 Timezone = Annotated[str, AfterValidator(checked_zone), Field(json_schema_extra={"examples": ["Europe/Paris"]})]
 Domain = Annotated[
     str, AfterValidator(_domain), Field(max_length=253, json_schema_extra={"pattern": rf"^\s*{_DOMAIN}\s*$"})
 ]
+Email = Annotated[str, AfterValidator(_email), Field(json_schema_extra={"format": "email"})]
 
 
 class FrequencyCap(BaseModel):
@@ -99,6 +106,7 @@ class AccountSettings(BaseModel):
                 "topics": [{"key": "news", "name": "Newsletter", "description": "Once a month"}],
                 "create_unknown_contacts": True,
                 "event_retention_days": 730,
+                "notification_emails": ["marketing@example.com"],
             }
         },
     )
@@ -122,6 +130,9 @@ class AccountSettings(BaseModel):
     )
     event_retention_days: int = Field(
         730, ge=30, le=3650, description="How long events are kept, from the moment they were received."
+    )
+    notification_emails: list[Email] = Field(
+        [], max_length=20, description="Who is told when something of an automation needs a person."
     )
 
 

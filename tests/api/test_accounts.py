@@ -14,6 +14,7 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
         "topics": [{"key": "news", "name": "Newsletter"}],
         "create_unknown_contacts": False,
         "event_retention_days": 90,
+        "notification_emails": ["Marketing@Example.com"],
     }
     replaced = await api.put("/api/account", json=settings)
     assert replaced.status_code == 200
@@ -22,6 +23,7 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
     assert read["sender_domains"] == ["news.example.com"]
     assert read["quiet_hours"] == {"start": "21:00:00", "end": "08:00:00"}
     assert (read["create_unknown_contacts"], read["event_retention_days"]) == (False, 90)
+    assert read["notification_emails"] == ["marketing@example.com"]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,7 @@ async def test_settings_are_replaced_and_read_back(api: httpx.AsyncClient) -> No
         ({"error_threshold": 2}, "less than or equal to 1"),
         ({"event_retention_days": 29}, "greater than or equal to 30"),
         ({"create_unknown_contacts": 0}, "valid boolean"),
+        ({"notification_emails": ["nobody"]}, "@-sign"),
         ({"nmae": "x"}, "nmae"),
         ({"quiet_hours": {"start": "21:00+05:00", "end": "08:00"}}, "without an offset"),
     ],

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Table, func, select, text
+from sqlalchemy import Date, Table, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.exc import ProgrammingError
 
@@ -23,7 +23,8 @@ def owner(table: Table) -> Any:
 
 def a_row(table: Table, account_id: UUID, ids: dict[str, UUID]) -> dict[str, Any]:
     """Values for every column that needs one; `ids` are of the rows in other tables that they point at."""
-    given: dict[str, Any] = {"account_id": account_id, "role": "viewer", "status": "subscribed", "kind": "static"}
+    role = "trigger" if table.name == "automation_subjects" else "viewer"
+    given: dict[str, Any] = {"account_id": account_id, "role": role, "status": "subscribed", "kind": "static"}
 
     def value(column: Any) -> Any:
         if column.name in given:
@@ -32,7 +33,7 @@ def a_row(table: Table, account_id: UUID, ids: dict[str, UUID]) -> dict[str, Any
             return ids[key.column.table.name]
         if isinstance(column.type, ARRAY):
             return []
-        if isinstance(column.type, TIMESTAMP):
+        if isinstance(column.type, TIMESTAMP | Date):
             return func.now()
         kind = column.type.python_type
         return uuid4() if kind is UUID else kind(uuid4().bytes) if kind is bytes else kind(1)

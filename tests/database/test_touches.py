@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from database import touches
-from database.schema import contacts, events, segment_members, segment_subjects, segments, subscriptions, suppressions
+from database.schema import contacts, events, subscriptions, suppressions
+from database.schema_segments import segment_members, segment_subjects, segments
 from tests.conftest import TestAccount
 
 
