@@ -32,6 +32,7 @@ class Caller(BaseModel):
 
     member: int
     call: int
+    since: datetime | None = Field(None, exclude_if=lambda since: since is None)  # if it woke later than the first
 
 
 class StepCall(CohortRef):
@@ -42,7 +43,11 @@ class StepCall(CohortRef):
     callers: list[Caller]
     attempt: int = 1
     now: datetime  # the journey's clock, which a rehearsal skips
-    since: datetime | None = None  # when these contacts woke last: what happened from then on counts
+    since: datetime | None = None  # when the first of these contacts woke last: what happened from then on counts
+
+    def since_of(self, caller: Caller) -> datetime | None:
+        """When this contact woke last."""
+        return caller.since or self.since
 
 
 class Answer(BaseModel):
@@ -62,10 +67,9 @@ LeftAs = Literal["completed", "exited", "failed", "timed_out", "cancelled"]
 
 
 class Note(BaseModel):
-    """A step that a contact is in, or has ended."""
+    """A step that contacts are in, or have ended, all at the same moments."""
 
-    member: int
-    call: int
+    callers: list[Caller]
     step: str
     kind: str
     entered_at: datetime
@@ -76,9 +80,9 @@ class Note(BaseModel):
 
 
 class Left(BaseModel):
-    """A pass that is over."""
+    """Passes that are over, all in the same way."""
 
-    member: int
+    members: list[int]
     state: LeftAs
     at: datetime
     reason: Discreet = ""
@@ -94,6 +98,14 @@ class NoteInput(CohortRef):
     now: datetime
 
 
+class Failures(CohortRef):
+    """Passes that have failed, for the owner of the account to know."""
+
+    version: int
+    left: list[Left]
+    now: datetime
+
+
 # -- cohorts ---------------------------------------------------------------------------------------------------------
 
 
@@ -103,6 +115,8 @@ class Member(BaseModel):
     contact_id: UUID
     zone: str
     entered_at: datetime
+    # What it began with, for automations written in Python: names, numbers and ids, never what tells who somebody is.
+    trigger: dict[str, Any] = Field({}, exclude_if=lambda trigger: not trigger)
 
 
 class FormInput(SourceRef):

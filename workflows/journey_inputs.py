@@ -1,0 +1,74 @@
+"""What the workflows of journeys are handed, and hand on."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from activities.journey_inputs import CohortRef, Member, SourceRef
+from marketing.discretion import Discreet
+
+
+class CohortInput(CohortRef):
+    """Contacts that go through an automation together, all on one version of it."""
+
+    name: Discreet = ""  # for the operators' page
+    version: int = 1
+    code: str | None = None  # the name of an automation written in Python
+    definition: dict[str, Any] | None = None  # or a declarative one
+    topic: str | None = None
+    members: list[Member] = Field(default_factory=list)
+    time_limit: str = "180 days"  # of one pass
+    attempts: int = 3  # of a step whose answers are errors
+    most_events: int = 8000  # of one run; what is in flight then still adds a few
+    handed_over: str | None = None  # by the run before, packed; has the members too
+
+
+class Migration(BaseModel):
+    """Argument of the signal `migrate`: those whose step is still there go on in this version from it."""
+
+    version: int
+    definition: dict[str, Any]
+    steps: list[str]  # the ids of all its steps
+    time_limit: str | None = None
+
+
+class CohortProgress(BaseModel):
+    """Answer of the query `progress`."""
+
+    state: str  # running or paused
+    inside: int
+    left: dict[str, int]  # how many, by state
+    steps: list["StepProgress"]
+
+
+class StepProgress(BaseModel):
+    """How it went with a step so far."""
+
+    step: str
+    inside: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+class AutomationInput(SourceRef):
+    """The workflow of an automation or a drip, for as long as it is active."""
+
+    name: Discreet = ""
+    most_events: int = 1500
+    started_at: datetime | None = None
+
+
+class Reason(BaseModel):
+    """Argument of the signal `cancel`."""
+
+    reason: Discreet = ""
+
+
+def workflow_id(source: SourceRef) -> str:
+    """`automation-<id>`, and for drips `campaign-<id>`."""
+    return f"{'campaign' if source.kind == 'drip' else 'automation'}-{source.source_id}"
+
+
+def cohort_workflow_id(source: SourceRef, cohort: int) -> str:
+    return f"{workflow_id(source)}/cohort-{cohort}"
