@@ -240,13 +240,11 @@ class Journey:
         """Tell the people of the account."""
         await self._ask("notify", self._name(step, "notify"), {"text": text})
 
-    async def activity(self, function: Callable[..., Awaitable[T] | T], *arguments: Any, step: str = "") -> T:
-        """Any function under `@activity.defn`, with what it takes; both must fit into JSON."""
-        definition = activity._Definition.must_from_callable(function)
-        args = {"name": definition.name, "arguments": arguments}
-        answer = await self._pass.take(
-            "activity", self._name(step, f"activity:{definition.name}"), args, asks="perform"
-        )
+    async def activity(self, function: Callable[..., Awaitable[T] | T] | str, *arguments: Any, step: str = "") -> T:
+        """Any function under `@activity.defn`, or its name, with what it takes; both must fit into JSON."""
+        name = function if isinstance(function, str) else activity._Definition.must_from_callable(function).name
+        args = {"name": name, "arguments": arguments}
+        answer = await self._pass.take("activity", self._name(step, f"activity:{name}"), args, asks="perform")
         result: T = _result(function).validate_python(answer)
         return result
 
@@ -294,9 +292,9 @@ def _share(shares: Mapping[str, int], seed: str) -> str:
 
 
 @lru_cache
-def _result(function: Callable[..., Any]) -> TypeAdapter[Any]:
+def _result(function: Callable[..., Any] | str) -> TypeAdapter[Any]:
     """What an activity says that it returns."""
-    return TypeAdapter(get_type_hints(function).get("return", Any))
+    return TypeAdapter(Any if isinstance(function, str) else get_type_hints(function).get("return", Any))
 
 
 # -- an automation -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""What must the code of an automation not do? Read from its text, before any of it runs."""
+
+import ast
+import builtins
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# A pass is run again from its start whenever a worker takes it over, and must then come to where it stood.
+_CLOCK = "take `journey.now`, which is the same whenever the pass is run again"
+_WAITING = "wait with `await journey.wait(…)`, which outlives every restart"
+_CHANCE = "use `journey.split({…})`, which is the same for a contact every time"
+_OUTSIDE = "do it in a function under `@activity.defn`, called with `await journey.activity(…)`"
+_TOGETHER = "wait for several at once with `asyncio.gather(…)`"
+_DEADLINE = "`journey.wait_for(…, within=…)` has the deadline"
+_RUN = "a pass outlives the run of its workflow: ask `contact` and `journey` instead"
+
+_REFUSED = {
+    **dict.fromkeys(["datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today"], _CLOCK),
+    **dict.fromkeys(["datetime.date.today", "time"], _CLOCK),
+    **dict.fromkeys(["time.sleep", "asyncio.sleep"], _WAITING),
+    **dict.fromkeys(["random", "secrets", "uuid.uuid1", "uuid.uuid4", "uuid.uuid7", "hash", "id"], _CHANCE),
+    **dict.fromkeys(["asyncio.wait", "asyncio.as_completed"], _TOGETHER),
+    **dict.fromkeys(["asyncio.wait_for", "asyncio.timeout", "asyncio.timeout_at"], _DEADLINE),
+    "temporalio.workflow": _RUN,
+    **dict.fromkeys(
+        [
+            *("open", "input", "breakpoint", "os", "shutil", "tempfile", "glob", "pathlib.Path"),
+            *("socket", "ssl", "select", "http.client", "urllib.request", "smtplib", "imaplib", "ftplib"),
+            *("httpx", "requests", "aiohttp", "urllib3", "boto3", "sqlalchemy", "psycopg", "sqlite3", "redis"),
+            *("subprocess", "threading", "multiprocessing", "concurrent", "signal"),
+            *("asyncio.to_thread", "asyncio.open_connection", "asyncio.create_subprocess_exec"),
+        ],
+        _OUTSIDE,
+    ),
+}
+_ALLOWED = ("random.Random", "temporalio.workflow.unsafe.imports_passed_through")
+# Loaded anew for each cohort, because the sandbox must see what they do: 0.1 s and more for one of these.
+_HEAVY = ("httpx", "requests", "aiohttp", "urllib3", "boto3", "sqlalchemy", "psycopg", "redis")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class Broken(NamedTuple):
+    """A line that breaks a rule, and what to write instead."""
+
+    line: int
+    text: str
+
+
+def broken_rules(tree: ast.Module) -> list[Broken]:
+    """What the parts of a module do that run in passes, and must not. What only activities reach may do anything."""
+    meanings = _imported(tree)
+    found = {broken for root in _in_passes(tree, meanings) for broken in _broken(root, meanings)}
+    return sorted(found)
+
+
+def dotted(node: ast.AST, meanings: dict[str, str]) -> str:
+    """What a name stands for, such as `datetime.datetime.now` for `dt.now`; empty if it is none that was imported."""
+    if isinstance(node, ast.Attribute):
+        start = dotted(node.value, meanings)
+        return f"{start}.{node.attr}" if start else ""
+    return meanings.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """What the names that are imported stand for, and those of Python's own that nothing else has taken."""
+    taken = {node.name for node in ast.walk(tree) if isinstance(node, _DEFINITIONS)}
+    taken |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    taken |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    meanings = {name: name for name in dir(builtins) if name not in taken}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                whole = each.name if each.asname else each.name.partition(".")[0]
+                meanings[each.asname or whole] = whole
+        elif isinstance(node, ast.ImportFrom):
+            meanings |= {each.asname or each.name: f"{_origin(node)}.{each.name}" for each in node.names}
+    return meanings
+
+
+def _origin(node: ast.ImportFrom) -> str:
+    return "." * node.level + (node.module or "")
+
+
+def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
+    """The top-level statements that run where passes do: all that is no definition, the automations, and what these
+    name in turn, but for activities."""
+    by_name = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
+    activities = {name for name, node in by_name.items() if _decorated(node, "temporalio.activity.defn", meanings)}
+    waiting = [node for node in tree.body if not isinstance(node, _DEFINITIONS)]
+    waiting += [node for node in by_name.values() if _decorated(node, "workflows.journey.automation", meanings)]
+    reached: list[ast.stmt] = []
+    while waiting:
+        node = waiting.pop()
+        if node in reached:
+            continue
+        reached.append(node)
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} - activities
+        waiting += [by_name[name] for name in names & by_name.keys()]
+    return reached
+
+
+def _decorated(node: ast.stmt, decorator: str, meanings: dict[str, str]) -> bool:
+    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    return any(dotted(each.func if isinstance(each, ast.Call) else each, meanings) == decorator for each in decorators)
+
+
+def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
+    match node:
+        case ast.Import(names=names):
+            yield from (_too_heavy(node, each.name) for each in names if _is(each.name, _HEAVY))
+        case ast.ImportFrom() if _is(_origin(node), _HEAVY):
+            yield _too_heavy(node, _origin(node))
+        case ast.Global(names=names):
+            what = "what a pass remembers must be its own: keep it in local variables"
+            yield Broken(node.lineno, f"`global {', '.join(names)}`: {what}")
+        case ast.For(iter=over) | ast.AsyncFor(iter=over) | ast.comprehension(iter=over) if _unordered(over):
+            yield Broken(over.lineno, "a set has another order in each process: go through a list, or `sorted(…)`")
+        case ast.With(items=items) if any(_passed_through(item, meanings) for item in items):
+            return  # the author knows what is in there
+        case ast.Attribute() | ast.Name(ctx=ast.Load()) if name := dotted(node, meanings):
+            if why := _refused(name):
+                yield Broken(node.lineno, f"`{name}` is refused here: {why}")
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _broken(child, meanings)
+
+
+def _refused(name: str) -> str:
+    """Why a name is refused: what the longest part of it that a rule is about says."""
+    parts = name.split(".")
+    if _is(name, _ALLOWED):
+        return ""
+    beginnings = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((_REFUSED[each] for each in beginnings if each in _REFUSED), "")
+
+
+def _is(name: str, some: tuple[str, ...]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in some)
+
+
+def _too_heavy(node: ast.stmt, name: str) -> Broken:
+    return Broken(node.lineno, f"`{name}` would be loaded for each cohort: import it inside the activity that needs it")
+
+
+def _passed_through(item: ast.withitem, meanings: dict[str, str]) -> bool:
+    call = item.context_expr
+    return isinstance(call, ast.Call) and dotted(call.func, meanings) == _ALLOWED[1]
+
+
+def _unordered(node: ast.AST) -> bool:
+    return isinstance(node, ast.Set | ast.SetComp) or (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("set", "frozenset")
+    )
