@@ -6,10 +6,12 @@ a thousand of them that one workflow carries; in it each is a member. A call is 
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Date,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     PrimaryKeyConstraint,
@@ -159,6 +161,27 @@ cohorts = Table(
     Column("ended_at", Moment),
     PrimaryKeyConstraint("source_id", "number"),
     Index("cohorts_open_idx", "source_id", "number", postgresql_where=text("state = 'open'")),
+)
+
+# What happened to whom that some source looks at: put in by triggers, taken out by whoever routes it.
+journey_touches = Table(
+    "journey_touches",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("account_id", UUID(as_uuid=True), nullable=False),
+    Column("contact_id", UUID(as_uuid=True), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("event_id", UUID(as_uuid=True)),  # of those whose subject is an event, or a segment entered or left
+    Column("bulk", Boolean, nullable=False, server_default=text("false")),  # it came with many others
+    Column("touched_at", Moment, nullable=False, server_default=text("clock_timestamp()")),
+    Index("journey_touches_account_id_bulk_id_idx", "account_id", "bulk", "id"),
+    # Rows live for a moment, as in contact_touches.
+    postgresql_with={
+        "autovacuum_vacuum_scale_factor": 0,
+        "autovacuum_vacuum_threshold": 1000,
+        "autovacuum_vacuum_insert_threshold": -1,
+        "autovacuum_vacuum_cost_delay": 0,
+    },
 )
 
 # -- figures, and what owners are told -------------------------------------------------------------------------------

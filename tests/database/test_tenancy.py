@@ -134,6 +134,10 @@ ASKED_OF_ALL = {
     "touches_waiting": "TABLE(touches bigint, seconds double precision)",
     "kept_segments": "TABLE(account_id uuid, segment_id uuid, depends_on_time boolean, state text, "
     "settled_at timestamp with time zone, retry_at timestamp with time zone, asks_events boolean)",
+    "journey_touched_accounts": "TABLE(account_id uuid)",
+    "journey_touches_waiting": "TABLE(touches bigint, seconds double precision)",
+    "open_sources": "TABLE(account_id uuid, source_id uuid, kind text, state text, pending boolean)",
+    "open_cohorts": "TABLE(account_id uuid, source_id uuid, cohort integer, begun boolean)",
 }
 
 

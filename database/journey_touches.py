@@ -1,0 +1,48 @@
+"""What happened to whom that some automation or drip looks at? Triggers fill the queue; whoever routes empties it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+
+from database.engine import Connection, Database
+
+_OLDEST = text("""
+    SELECT id, contact_id, subject, event_id, touched_at FROM journey_touches
+    WHERE bulk = :bulk ORDER BY account_id, bulk, id LIMIT :limit
+""")
+
+_FORGET = text("""
+    DELETE FROM journey_touches WHERE id = ANY (:ids)
+    RETURNING extract(epoch FROM clock_timestamp() - touched_at)::float8
+""")
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Something that happened to a contact."""
+
+    id: int
+    contact_id: UUID
+    subject: str
+    event_id: UUID | None
+    touched_at: datetime
+
+
+async def accounts(database: Database, lane: int, lanes: int) -> list[UUID]:
+    """The accounts for which something waits, of one of so many lanes."""
+    async with database.transaction(None) as tx:
+        query = text("SELECT account_id FROM journey_touched_accounts(:lane, :lanes)")
+        return list((await tx.execute(query, {"lane": lane, "lanes": lanes})).scalars())
+
+
+async def oldest(tx: Connection, limit: int, *, bulk: bool) -> list[Touch]:
+    """Up to `limit` of an account, the oldest first, of what came in bulk or of what came one by one."""
+    return [Touch(*row) for row in await tx.execute(_OLDEST, {"limit": limit, "bulk": bulk})]
+
+
+async def forget(tx: Connection, ids: Sequence[int]) -> list[float]:
+    """They are routed; how many seconds after each was made."""
+    return list((await tx.execute(_FORGET, {"ids": list(ids)})).scalars())
