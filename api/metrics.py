@@ -1,6 +1,7 @@
 """`/metrics`: what a Prometheus server scrapes, and who may."""
 
 import asyncio
+from collections.abc import Callable
 from hmac import compare_digest
 from ipaddress import ip_address
 from time import monotonic
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from api.errors import Forbidden, Unauthorized
 from database import backlog
+from database.backlog import Backlog
 from database.engine import AWAY, Database
 from telemetry import metrics
 
@@ -20,7 +22,16 @@ router = APIRouter()
 
 FRESH_SECONDS = 5.0  # several scrapers ask the database once
 PATIENCE_SECONDS = 3.0
-ALONE = (metrics.imports_waiting, metrics.touches_waiting, metrics.oldest_touch)  # without labels
+# Without labels; each with what tells it.
+ALONE: dict[metrics.Known, Callable[[Backlog], float]] = {
+    metrics.imports_waiting: lambda found: found.imports,
+    metrics.touches_waiting: lambda found: found.touches,
+    metrics.oldest_touch: lambda found: found.oldest_touch,
+    metrics.routing_waiting: lambda found: found.routing,
+    metrics.oldest_routing: lambda found: found.oldest_routing,
+    metrics.oldest_enrollment: lambda found: found.oldest_enrollment,
+    metrics.open_cohorts: lambda found: found.open_cohorts,
+}
 # Left by proxies: then the request comes from somewhere else, whatever its address.
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
@@ -50,9 +61,8 @@ class Waiting:
                 metrics.backlog.labels(*labels).set(messages)
             for channel, seconds in found.oldest_due.items():
                 metrics.oldest_due.labels(channel).set(seconds)
-            metrics.imports_waiting.set(found.imports)
-            metrics.touches_waiting.set(found.touches)
-            metrics.oldest_touch.set(found.oldest_touch)
+            for gauge, told_by in ALONE.items():
+                gauge.set(told_by(found))
             self._looked_at = monotonic()
 
 

@@ -16,6 +16,10 @@ class Backlog:
     imports: int
     touches: int  # changes that are not settled in segments
     oldest_touch: float  # seconds; 0 if there is none
+    routing: int  # what happened to contacts and is not told to automations
+    oldest_routing: float
+    oldest_enrollment: float  # seconds that the contact waits to begin who waits longest; 0 if nobody does
+    open_cohorts: int
 
 
 async def read(tx: Connection) -> Backlog:
@@ -24,10 +28,16 @@ async def read(tx: Connection) -> Backlog:
     oldest = await tx.execute(text("SELECT channel, seconds FROM oldest_due()"))
     imports = await tx.execute(text("SELECT imports_waiting()"))
     waiting = (await tx.execute(text("SELECT touches, seconds FROM touches_waiting()"))).one()
+    routing = (await tx.execute(text("SELECT touches, seconds FROM journey_touches_waiting()"))).one()
+    journeys = (await tx.execute(text("SELECT oldest, cohorts FROM journeys_under_way()"))).one()
     return Backlog(
         messages={(row.channel, row.state): row.messages for row in messages},
         oldest_due={row.channel: row.seconds for row in oldest},
         imports=imports.scalar_one(),
         touches=waiting.touches,
         oldest_touch=waiting.seconds,
+        routing=routing.touches,
+        oldest_routing=routing.seconds,
+        oldest_enrollment=journeys.oldest,
+        open_cohorts=journeys.cohorts,
     )

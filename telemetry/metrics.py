@@ -61,6 +61,10 @@ oldest_due = Gauge("carillon_oldest_due_seconds", "How long the message that wai
 imports_waiting = Known("carillon_imports_waiting", "Complete files that no workflow has looked at yet.")
 touches_waiting = Known("carillon_touches_waiting", "Changes that are not settled in segments yet.")
 oldest_touch = Known("carillon_oldest_touch_seconds", "How long the change that waits longest has waited.")
+routing_waiting = Known("carillon_routing_waiting", "What happened to contacts and is not told to automations yet.")
+oldest_routing = Known("carillon_oldest_routing_seconds", "How long what waits longest of that has waited.")
+oldest_enrollment = Known("carillon_oldest_enrollment_seconds", "How long the contact that waits longest to begin has.")
+open_cohorts = Known("carillon_open_cohorts", "Cohorts with contacts inside.")
 
 # -- segments --------------------------------------------------------------------------------------------------------
 
@@ -72,6 +76,14 @@ segment_drift = Counter(
     "carillon_segment_drift", "Contacts that the nightly recompute moved, though nothing had told of a change."
 )
 segment_failures = Counter("carillon_segment_failures", "Segments whose members could not be worked out.")
+
+# -- automations and drips -------------------------------------------------------------------------------------------
+
+routed_seconds = Histogram(
+    "carillon_routed_seconds", "Time from what happened to a contact until automations are told.", buckets=SLOW
+)
+enrollments = Counter("carillon_enrollments", "Contacts who entered or left an automation or drip.", ("outcome",))
+steps = Counter("carillon_steps", "Steps that contacts took.", ("kind", "outcome"))
 
 # -- the API ---------------------------------------------------------------------------------------------------------
 

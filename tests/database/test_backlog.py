@@ -68,6 +68,48 @@ async def test_an_import_that_nobody_looks_at_waits(account: TestAccount) -> Non
     assert (await look(account)).imports == before
 
 
+async def test_whoever_waits_to_begin_is_known_unless_the_automation_is_paused(account: TestAccount) -> None:
+    before = await look(account)
+    async with account.transaction() as tx:
+        made = text("INSERT INTO automations (account_id, name, state) VALUES (:mine, 'x', 'active') RETURNING id")
+        automation = (await tx.execute(made, {"mine": account.id})).scalar_one()
+    [contact] = await people(account, 1)
+    await execute(
+        account,
+        "INSERT INTO enrollments (account_id, source_id, contact_id, cause, entered_at)"
+        " VALUES (:mine, :automation, :contact, 'launch', now() - interval '4000 days')",
+        mine=account.id,
+        automation=automation,
+        contact=contact,
+    )
+    await execute(
+        account,
+        "INSERT INTO cohorts (account_id, source_id, number, version, members, state)"
+        " SELECT :mine, :automation, n, 1, 1, state FROM (VALUES (1, 'open'), (2, 'ended')) AS those (n, state)",
+        mine=account.id,
+        automation=automation,
+    )
+    found = await look(account)
+    assert abs(found.oldest_enrollment - timedelta(days=4000).total_seconds()) < 60
+    assert found.open_cohorts == before.open_cohorts + 1
+    await execute(account, "UPDATE automations SET state = 'paused' WHERE id = :id", id=automation)
+    assert (await look(account)).oldest_enrollment < timedelta(days=2000).total_seconds()
+
+
+async def test_what_happened_waits_until_automations_are_told(account: TestAccount) -> None:
+    before = await look(account)
+    await execute(
+        account,
+        "INSERT INTO journey_touches (account_id, contact_id, subject, touched_at)"
+        " VALUES (:mine, :mine, 'unsubscribed', now() - interval '10 minutes')",
+        mine=account.id,
+    )
+    found = await look(account)
+    await execute(account, "DELETE FROM journey_touches WHERE account_id = :mine", mine=account.id)
+    assert found.routing == before.routing + 1
+    assert found.oldest_routing >= 600
+
+
 async def test_no_message_is_counted_to_know_how_many_wait(account: TestAccount) -> None:
     before = await rows_read(account)
     await people(account, 5_000)

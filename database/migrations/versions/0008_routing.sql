@@ -70,6 +70,7 @@ BEGIN
             WHEN 'contact.country' THEN changed.country IS DISTINCT FROM before.country
             WHEN 'contact.locale' THEN changed.locale IS DISTINCT FROM before.locale
             WHEN 'contact.timezone' THEN changed.timezone IS DISTINCT FROM before.timezone
+            WHEN 'contact.tags' THEN changed.tags IS DISTINCT FROM before.tags
             ELSE CASE
                 WHEN subject LIKE 'tag:%' THEN
                     substr(subject, 5) = ANY (changed.tags) AND substr(subject, 5) <> ALL (before.tags)
@@ -169,3 +170,14 @@ CREATE OR REPLACE FUNCTION open_campaigns() RETURNS TABLE (account_id uuid, camp
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
     AS $$ SELECT campaigns.account_id, id, campaigns.state FROM campaigns
           WHERE finished_at IS NULL AND launched_at IS NOT NULL AND kind <> 'drip' $$;
+
+-- For /metrics: for how long the enrollment that waits longest, of what is under way, has waited for a cohort, and how
+-- many cohorts are open.
+CREATE FUNCTION journeys_under_way() RETURNS TABLE (oldest float8, cohorts bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ SELECT coalesce((SELECT max(extract(epoch FROM clock_timestamp() - waiting.entered_at))::float8
+                           FROM open_sources() AS source CROSS JOIN LATERAL (
+                               SELECT e.entered_at FROM enrollments e
+                               WHERE e.source_id = source.source_id AND e.state = 'pending' ORDER BY e.id LIMIT 1
+                           ) AS waiting WHERE source.state IN ('active', 'running')), 0),
+                 (SELECT count(*) FROM cohorts c WHERE c.state = 'open') $$;
