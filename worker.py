@@ -14,6 +14,7 @@ from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
 from activities.events import Events
 from activities.imports import Imports
+from activities.notifications import Notifications
 from activities.samples import Samples
 from activities.segments import Segments
 from activities.sweeps import Sweeps
@@ -29,6 +30,7 @@ from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.events import EventRetentionWorkflow
 from workflows.imports import ContactImportWorkflow
+from workflows.notifications import NotificationsWorkflow
 from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION, SEGMENTS
 from workflows.samples import SampleWorkflow
 from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWorkflow
@@ -37,6 +39,7 @@ from workflows.sweeps import SweepWorkflow
 WORKFLOWS = [
     *(CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow),
     *(SegmentsWorkflow, RefreshWorkflow, SegmentSweepWorkflow),
+    NotificationsWorkflow,
 ]
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
@@ -73,7 +76,11 @@ async def working(
         Worker(
             client,
             task_queue=DELIVERY_EMAIL,
-            activities=[delivery.deliver, Samples(database, channels, links).send_sample],
+            activities=[
+                delivery.deliver,
+                Samples(database, channels, links).send_sample,
+                Notifications(database, channels).email_digests,
+            ],
             max_concurrent_activities=20,
             graceful_shutdown_timeout=PATIENCE,
         ),

@@ -23,6 +23,7 @@ from api import (
     imports,
     keys,
     metrics,
+    notifications,
     openapi,
     segment_members,
     segment_reports,
@@ -42,6 +43,7 @@ from marketing.webhooks import WebhookSecrets
 ROUTERS = [
     accounts.router,
     keys.router,
+    notifications.router,
     imports.router,
     contacts.router,
     events.router,

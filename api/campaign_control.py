@@ -16,9 +16,11 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities import launches
 from activities.inputs import Totals
+from activities.launches import NotLaunchable
 from api.auth import Caller, Editor
-from api.campaign_checks import check_launchable
+from api.campaign_checks import refused
 from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
 from api.errors import Conflict, Unavailable
 from database import campaigns
@@ -78,12 +80,12 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
     async with caller.transaction() as tx:
         campaign = await find(tx, campaign_id, lock=True)  # what is checked is what is launched
         allow(Move.LAUNCH, campaign.state)
-        schedule = campaign.definition.schedule
-        waits = schedule is not None and schedule.starts_at() > datetime.now(UTC)
-        state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
-        plan = await check_launchable(tx, caller.account_id, campaign)
-        await campaigns.launch(tx, caller.account_id, campaign.id, plan, state)
+        try:
+            state = await launches.launch(tx, caller.account_id, campaign, datetime.now(UTC))
+        except NotLaunchable as error:
+            raise refused("This campaign can't be launched yet", error) from error
         current = await find(tx, campaign.id)
+    schedule = campaign.definition.schedule
     input = CampaignInput(
         account_id=caller.account_id,
         campaign_id=campaign.id,

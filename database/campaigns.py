@@ -67,8 +67,12 @@ def _columns(definition: CampaignDefinition) -> dict[str, Any]:
     }
 
 
-async def create(tx: Connection, account_id: UUID, definition: CampaignDefinition) -> Campaign:
-    statement = insert(campaigns).values(account_id=account_id, **_columns(definition)).returning(*_READABLE)
+async def create(
+    tx: Connection, account_id: UUID, definition: CampaignDefinition, *, id: UUID | None = None
+) -> Campaign:
+    """A draft, under an id of its own or the one given."""
+    given = {"id": id} if id else {}
+    statement = insert(campaigns).values(account_id=account_id, **given, **_columns(definition)).returning(*_READABLE)
     return _campaign((await tx.execute(statement)).mappings().one())
 
 

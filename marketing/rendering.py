@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from liquid import BoundTemplate, Environment
@@ -79,6 +80,21 @@ class Renderer:
             html=self._html.render(variables, [str(escape(url)) for url in urls], follow),
             text=GAPS.sub("\n\n", self._text.render(variables, urls, follow)).strip(),
         )
+
+
+def rendered_line(source: str, variables: Mapping[str, object]) -> str:
+    """A text that is no message, such as what a notification says, on one line.
+
+    Raises:
+        ContentError: it isn't the Liquid that authors may use.
+        RenderError: it fails with these variables, or does too much work.
+    """
+    return " ".join(_line(source).render(variables, [], lambda _, url: url).split())
+
+
+@lru_cache(100)
+def _line(source: str) -> "_Part":
+    return _Part("text", source, PLAIN)
 
 
 PIXEL = Markup('<img src="%s" width="1" height="1" alt="" style="display:block;border:0">')

@@ -71,6 +71,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     (message,) = await sent_messages(account, topic=MARK)
     assert (await api.get(message.pixel)).status_code == 200
     async with account.transaction() as tx:
+        note = "INSERT INTO notifications (account_id, kind, text) VALUES (:account, 'note', :mark)"
+        await tx.execute(text(note), {"account": account.id, "mark": MARK})
         await tx.execute(text("UPDATE deliveries SET state = 'uncertain', reason = 'connection_lost'"))
         as_launched = {"name": MARK, "plan": {"email": {"from_email": "news@example.com"}}}
         launched = metadata.tables["campaigns"].update().where(text("id = :id").bindparams(id=message.campaign_id))
@@ -80,6 +82,7 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
         "template_id": template,
         "segment_id": segment,
         "campaign_id": str(message.campaign_id),
+        "source_id": str(message.campaign_id),
         "delivery_id": str(message.delivery_id),
         "key_id": await made("/api/keys", name=MARK),
         "import_id": upload.json()["id"],
