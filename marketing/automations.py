@@ -1,10 +1,12 @@
 """What is an automation: who enters it, what it does, and when somebody leaves?"""
 
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    BaseModel,
     Discriminator,
     Field,
     Tag,
@@ -12,15 +14,17 @@ from pydantic import (
     model_validator,
 )
 
-from marketing.kinds import in_our_words, part, told_apart
-from marketing.segment_conditions import Where
+from marketing.kinds import EventWhere, in_our_words, part, told_apart
+from marketing.segment_conditions import Condition
+from marketing.segment_events import Event, Total
+from marketing.segment_fields import Kind
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, by_key, refuse
-from marketing.segments import Criteria
+from marketing.segments import Criteria, Criterion, InSegment, nodes
 from marketing.spans import ahead
 from marketing.steps import AllSteps, Wait, WaitFor, walk
 from marketing.text import Printable
-from marketing.triggers import Trigger
+from marketing.triggers import OnEvent, OnFieldChanged, OnSegmentEntered, OnSegmentLeft, OnTagAdded, Trigger
 
 CODE = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 TIME_LIMIT = "180 days"
@@ -52,14 +56,14 @@ class Goal(Node):
     """What the automation is to bring about: whoever does it has reached it, and leaves."""
 
     event: EventName
-    where: Where | None = part(description="What holds of the event.")
+    where: EventWhere | None = part(description="What holds of the event.")
 
 
 class ExitEvent(Node):
     """Whoever this happens to leaves."""
 
     event: EventName
-    where: Where | None = part(description="What holds of the event.")
+    where: EventWhere | None = part(description="What holds of the event.")
 
 
 class ExitIf(Node):
@@ -112,3 +116,92 @@ class AutomationDefinition(Terms):
             if time and ahead(_SOME_DAY, time) >= limit:
                 refuse((place, f"waits as long as the time limit of {self.time_limit}: nobody would go on from here."))
         return self
+
+
+# -- what it looks at ------------------------------------------------------------------------------------------------
+
+Role = Literal["trigger", "goal", "exit", "wait"]
+Subject = tuple[str, Role]
+# Whoever refuses our messages, or is deleted, leaves every automation.
+_ALWAYS: frozenset[Subject] = frozenset({("unsubscribed", "exit"), ("contact.deleted", "exit")})
+
+
+def subjects(definition: AutomationDefinition) -> frozenset[Subject]:
+    """What must happen to a contact to concern the automation (`automation_subjects`)."""
+    found = set(_ALWAYS)
+    if definition.trigger and (cause := trigger_subject(definition.trigger)):
+        found.add((cause, "trigger"))
+    if definition.goal:
+        found.add((f"event:{definition.goal.event}", "goal"))
+    for each in definition.exit_on:
+        if isinstance(each, ExitEvent):
+            found.add((f"event:{each.event}", "exit"))
+        else:
+            found |= {(subject, "exit") for subject in _criteria_subjects(each.if_)}
+    found |= {(f"event:{step.event}", "wait") for _, step in walk(definition.steps) if isinstance(step, WaitFor)}
+    return frozenset(found)
+
+
+def trigger_subject(trigger: Trigger) -> str | None:
+    """What must happen to a contact that is to enter; None if the clock or the API lets it in."""
+    match trigger:
+        case OnEvent():
+            return f"event:{trigger.event}"
+        case OnSegmentEntered():
+            return f"segment.entered:{trigger.segment}"
+        case OnSegmentLeft():
+            return f"segment.left:{trigger.segment}"
+        case OnTagAdded():
+            return f"tag:{trigger.tag}"
+        case OnFieldChanged():
+            return f"contact.{trigger.field}"
+    return None
+
+
+def _criteria_subjects(criteria: Criterion) -> Iterator[str]:
+    for node in nodes(criteria):
+        match node:
+            case Condition() if node.subject.kind is Kind.JSON:
+                yield f"contact.attributes.{node.subject.path[0]}"
+            case Condition() if node.subject.kind in (Kind.TEXT, Kind.LIST):
+                yield f"contact.{node.subject.name}"
+            case Event() | Total():
+                yield f"event:{node.event}"
+            case InSegment():
+                yield f"segment.entered:{node.segment}"
+                yield f"segment.left:{node.segment}"
+
+
+# -- another version -------------------------------------------------------------------------------------------------
+
+
+class Inside(BaseModel):
+    """How many are at a step of a version; `step` is empty for those who have not begun."""
+
+    version: int
+    step: str
+    contacts: int
+
+
+class Becomes(Inside):
+    """And in which version they go on."""
+
+    goes_on_in: int
+
+
+def after_change(
+    versions: Mapping[int, AutomationDefinition], newest: int, inside: Iterable[Inside], *, migrate: bool
+) -> list[Becomes]:
+    """What a new version means for those inside: they finish on theirs, unless they are to migrate and the step at
+    which they are, known by its id and type, is in the new one too. Who has not begun migrates in any case."""
+    types = {
+        version: {step.id: step.type for _, step in walk(definition.steps)} for version, definition in versions.items()
+    }
+
+    def follows(each: Inside) -> bool:
+        if not migrate or each.version == newest:
+            return False
+        kind = types.get(each.version, {}).get(each.step)
+        return not each.step or (kind is not None and types[newest].get(each.step) == kind)
+
+    return [Becomes(**vars(each), goes_on_in=newest if follows(each) else each.version) for each in inside]

@@ -1,11 +1,13 @@
 """How are things of several types told apart, and how do they say what is wrong with them?"""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from marketing.segment_nodes import refuse
+from marketing.segment_conditions import Where
+from marketing.segment_nodes import Node, Place, refuse
+from marketing.segments import measure
 
 
 def part(default: Any = None, **more: Any) -> Any:
@@ -45,23 +47,38 @@ _TOLD = {
 
 def in_our_words(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     """What is wrong, each in its place."""
+    return _retold(written, read, lambda place, _: place)
+
+
+def _apart(place: Place, kind: str) -> Place:
+    return place[1:] or (("type",) if kind.startswith("union_tag") else ())
+
+
+def _in_where(place: Place, kind: str) -> Place:
+    match place:
+        case (_, "not", *rest):
+            return ("not", *_in_where(tuple(rest), kind))
+        case ("all" | "any" as several, _, int(number), *rest):
+            return (several, number, *_in_where(tuple(rest), kind))
+    return place[1:]
+
+
+def _retold(written: object, read: ValidatorFunctionWrapHandler, at: Callable[[Place, str], Place]) -> Any:
     try:
         return read(written)
     except ValidationError as error:
-        refuse(*((each["loc"], told(each)) for each in error.errors(include_url=False, include_input=False)))
+        found = [(at(each["loc"], each["type"]), each) for each in error.errors(include_url=False, include_input=False)]
+    # To Pydantic, a list whose only item is bad is empty as well.
+    within = {place[:length] for place, _ in found for length in range(len(place))}
+    return refuse(*((place, told(each)) for place, each in found if each["type"] != "too_short" or place not in within))
 
 
-def _read(written: object, read: ValidatorFunctionWrapHandler) -> Any:
-    try:
-        return read(written)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        refuse(*((each["loc"][1:] or _at_type(each["type"]), told(each)) for each in found))
+def _read_where(written: object, read: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(written, Node):
+        measure(written)
+    return _retold(written, read, _in_where)
 
 
-def _at_type(kind: str) -> tuple[str, ...]:
-    return ("type",) if kind.startswith("union_tag") else ()
-
-
-# Of a union: without the tag in the places of what is wrong, for it is no part of what was written.
-told_apart = WrapValidator(_read)
+# Of a union: Pydantic names the type before what is in it, which is no part of what was written.
+told_apart = WrapValidator(lambda written, read: _retold(written, read, _apart))
+EventWhere = Annotated[Where, WrapValidator(_read_where)]

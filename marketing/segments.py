@@ -99,7 +99,7 @@ for _node in (AllOf, AnyOf, Not):
     _node.model_rebuild()
 
 
-def _measure(written: object) -> None:
+def measure(written: object) -> None:
     """Refuse what is too deep or too large before anything else looks at it."""
     found = values = 0
     waiting: list[tuple[object, Place]] = [(written, ())]
@@ -140,7 +140,7 @@ def _place(places: Place) -> Place:
 def _checked(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(written, Node):
         return read(written)
-    _measure(written)
+    measure(written)
     try:
         criteria = read(written)
     except ValidationError as error:

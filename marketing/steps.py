@@ -29,8 +29,7 @@ from marketing.contacts import (
     normal_timezone,
 )
 from marketing.content import EmailContent
-from marketing.kinds import part, told_apart
-from marketing.segment_conditions import Where
+from marketing.kinds import EventWhere, part, told_apart
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, Place, kept_by, refuse
 from marketing.segment_operands import DAY, IDENTIFIER
@@ -87,6 +86,8 @@ class Send(_Step):
     def _says_one_thing(self) -> Self:
         if (self.template is None) == (self.content is None):
             raise ValueError("give exactly one of template and content")
+        if self.fallback == self.channel:
+            raise ValueError("the fallback is the channel itself. Leave it out, or give another")
         return self
 
 
@@ -141,7 +142,7 @@ class WaitFor(_Step):
 
     type: Literal["wait_for"]
     event: EventName
-    where: Where | None = part(description="What holds of the event.")
+    where: EventWhere | None = part(description="What holds of the event.")
     within: Duration
     then: Steps = part((), description="If it has happened.")
     else_: Steps = part((), alias="else", description="If it has not.")

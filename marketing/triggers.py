@@ -1,5 +1,6 @@
 """What lets a contact enter an automation?"""
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from cronsim import CronSim, CronSimError
@@ -7,8 +8,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from marketing.accounts import LocalTime, Timezone
 from marketing.contacts import LONGEST_TAG, normal_text
-from marketing.kinds import part, told_apart
-from marketing.segment_conditions import Where
+from marketing.kinds import EventWhere, part, told_apart
 from marketing.segment_fields import PATH
 from marketing.segment_names import EventName
 from marketing.segment_nodes import Node, kept_by
@@ -23,7 +23,7 @@ class OnEvent(Node):
 
     type: Literal["event"]
     event: EventName
-    where: Where | None = part(description="What holds of the event.")
+    where: EventWhere | None = part(description="What holds of the event.")
 
 
 class OnSegmentEntered(Node):
@@ -106,6 +106,8 @@ def _cron(written: str) -> str:
     if len(fields) != 5:
         raise ValueError("takes five fields: minute, hour, day of the month, month, day of the week; such as 0 9 * * 1")
     expression = " ".join(fields)
+    if not re.fullmatch(r"[0-9*/, -]+", expression):
+        raise ValueError("takes numbers, and * , - and / between them; such as 0 9 * * 1")
     try:
         next(CronSim(expression, FIRST))
     except (CronSimError, StopIteration):
