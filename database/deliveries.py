@@ -1,12 +1,13 @@
 """The delivery ledger: every message is planned, leased, and its outcome recorded, exactly once each."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from database import audiences, campaigns, counters, leases
 from database.eligibility import Rules
@@ -147,6 +148,8 @@ async def record(
     *,
     rules: Rules,
     wanted: leases.NextSet | None = None,
+    step: str = "",
+    metered: bool = True,
 ) -> Recorded:
     """Write down what became of a set, its figures and the error window, in one transaction.
 
@@ -154,6 +157,7 @@ async def record(
 
     Args:
         wanted: a set to take in the same transaction. Its lease is empty if the campaign is paused here.
+        metered: whether there is a budget and an error window.
     """
     rows = await tx.execute(
         _RECORD,
@@ -174,11 +178,13 @@ async def record(
     # What all shards change comes last, so that they wait for each other as shortly as can be. And the meter before
     # the counters, as in the lease: whoever waits for one never holds what the other waits for.
     lease = await leases.take(tx, campaign_id, wanted, rules) if wanted else leases.Lease()
-    await leases.refund(tx, campaign_id, sum(row.state == "planned" and row.attempts == 0 for row in recorded))
-    paused = await _watch_errors(tx, campaign_id, changed, rules)
+    paused = False
+    if metered:
+        await leases.refund(tx, campaign_id, sum(row.state == "planned" and row.attempts == 0 for row in recorded))
+        paused = await _watch_errors(tx, campaign_id, changed, rules)
     if paused and wanted and lease.messages:
         await leases.release(tx, campaign_id, wanted.shard, wanted.token)
-    await _count(tx, campaign_id, changed + Counter(lease.figures), rules)
+    await _count(tx, campaign_id, changed + Counter(lease.figures), rules, step)
     return Recorded(changed, lease, paused)
 
 
@@ -210,9 +216,9 @@ def _figure(state: str, reason: str | None) -> str:
     return f"{state}:{reason}" if state in ("failed", "skipped") else state
 
 
-async def _count(tx: Connection, campaign_id: UUID, changed: Counter[str], rules: Rules) -> None:
+async def _count(tx: Connection, campaign_id: UUID, changed: Counter[str], rules: Rules, step: str = "") -> None:
     final = {name: n for name, n in changed.items() if name != "planned"}
-    await counters.add(tx, rules.account.id, campaign_id, final, now=rules.now, channel=rules.channel)
+    await counters.add(tx, rules.account.id, campaign_id, final, now=rules.now, channel=rules.channel, step=step)
 
 
 async def _suppress(tx: Connection, outcomes: Sequence[Outcome], rules: Rules) -> None:
@@ -289,7 +295,7 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
                 )
                 RETURNING *
             ), told AS ({facts("changed")})
-            SELECT state, reason FROM changed
+            SELECT channel, step, state, reason FROM changed
         """),
         {
             "campaign_id": campaign_id,
@@ -299,9 +305,7 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
             "now": rules.now,
         },
     )
-    settled = Counter(_figure(row.state, row.reason) for row in rows)
-    await _count(tx, campaign_id, settled, rules)
-    return settled.total()
+    return await _count_each(tx, campaign_id, rows, rules)
 
 
 async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rules) -> int:
@@ -313,9 +317,19 @@ async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rul
                 SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'planned'
                 LIMIT :limit FOR UPDATE SKIP LOCKED
             )
+            RETURNING channel, step, state, reason
         """),
         {"campaign_id": campaign_id, "limit": limit, "now": rules.now},
     )
-    skipped = Counter({"skipped:cancelled": rows.rowcount})
-    await _count(tx, campaign_id, skipped, rules)
-    return rows.rowcount
+    return await _count_each(tx, campaign_id, rows, rules)
+
+
+async def _count_each(tx: Connection, campaign_id: UUID, changed: Iterable[Row[Any]], rules: Rules) -> int:
+    """Count what has become of messages of any channel and step; how many they are."""
+    kinds: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in changed:
+        kinds[row.channel, row.step][_figure(row.state, row.reason)] += 1
+    for (channel, step), figures in sorted(kinds.items()):
+        final = {name: n for name, n in figures.items() if name != "planned"}
+        await counters.add(tx, rules.account.id, campaign_id, final, now=rules.now, channel=channel, step=step)
+    return sum(figures.total() for figures in kinds.values())

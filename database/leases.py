@@ -1,11 +1,12 @@
 """Leases: who may send which messages now, and for how long?"""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import text
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from database import counters
 from database.eligibility import CONTACT_COLUMNS, Rules
 from database.engine import Connection
-from marketing.campaigns import CampaignPlan
+from marketing.deliveries import SkipReason
 
 # Reserved slots of a rate limit lie at most this far ahead, so that a pause holds at once.
 _AHEAD = timedelta(milliseconds=250)
@@ -52,68 +53,94 @@ class Lease:
         return len(self.messages) + self.skipped.total() + self.deferred
 
 
+class Bounds(Protocol):
+    """What may bound the messages of a source as a whole."""
+
+    @property
+    def rate_limit_per_second(self) -> float | None: ...
+
+    @property
+    def max_messages(self) -> int | None: ...
+
+
 async def lease(
     tx: Connection,
     campaign_id: UUID,
     shard: int,
-    plan: CampaignPlan,
+    plan: Bounds,
     rules: Rules,
     *,
     token: UUID,
     seconds: float,
     limit: int,
 ) -> Lease:
-    """Take up to `limit` due messages of a shard, judging each contact at this last moment.
+    """Take up to `limit` due messages of a shard: see `lease_set`."""
+    return await lease_set(tx, campaign_id, NextSet(shard, token, seconds, limit), plan, rules)
+
+
+async def lease_set(
+    tx: Connection, source_id: UUID, wanted: "NextSet", bounds: Bounds, rules: Rules, *, step: str = ""
+) -> Lease:
+    """Take due messages, judging each contact at this last moment.
 
     Those that may not be sent become `skipped` with their reason, those of contacts in quiet hours wait for their end.
-    The taken ones are ours for `seconds`; after that they count as uncertain.
+    The taken ones are ours for so many seconds; after that they count as uncertain.
     """
     meter = None
-    if plan.rate_limit_per_second or plan.max_messages:
-        meter = await _meter(tx, campaign_id)
-        if plan.rate_limit_per_second:
+    if bounds.rate_limit_per_second or bounds.max_messages:
+        meter = await _meter(tx, source_id)
+        if bounds.rate_limit_per_second:
             if (slot_in := meter.slot - monotonic()) > _AHEAD.total_seconds():
                 # Come back a little before the slot, so that it is not lost to leasing and rendering.
                 return Lease(wait=slot_in - _AHEAD.total_seconds() / 2)
-            limit = max(1, min(limit, int(plan.rate_limit_per_second * _SET_SECONDS)))
+            wanted = replace(wanted, limit=most_at_once(bounds, wanted.limit))
     if rules.capped:
         # Two campaigns that lease the same contact at the same moment must see each other's messages.
         await tx.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:account, 0))"), {"account": str(rules.account.id)}
         )
-    left = None if plan.max_messages is None or meter is None else max(plan.max_messages - meter.leased, 0)
-    taken = await take(tx, campaign_id, NextSet(shard, token, seconds, limit), rules, budget_left=left)
+    left = None if bounds.max_messages is None or meter is None else max(bounds.max_messages - meter.leased, 0)
+    taken = await take(tx, source_id, wanted, rules, budget_left=left)
     if meter:
         taken.first_slot = meter.slot
     if meter and taken.messages:
-        await _spend(tx, campaign_id, plan, taken)
-    await counters.add(tx, rules.account.id, campaign_id, taken.figures, now=rules.now, channel=rules.channel)
+        await _spend(tx, source_id, bounds, taken)
+    await counters.add(tx, rules.account.id, source_id, taken.figures, now=rules.now, channel=rules.channel, step=step)
     return taken
 
 
-def is_free(plan: CampaignPlan, rules: Rules) -> bool:
-    """Does nothing bound the campaign that its shards share, so that `take` is all there is to a lease?"""
-    return not (plan.rate_limit_per_second or plan.max_messages or rules.capped)
+def is_free(bounds: Bounds, rules: Rules) -> bool:
+    """Does nothing bound the source that its shards share, so that `take` is all there is to a lease?"""
+    return not (bounds.rate_limit_per_second or bounds.max_messages or rules.capped)
+
+
+def most_at_once(bounds: Bounds, limit: int) -> int:
+    """A set, of at most `limit` messages, that does not keep its slots of the rate limit for long."""
+    rate = bounds.rate_limit_per_second
+    return max(1, min(limit, int(rate * _SET_SECONDS))) if rate else limit
 
 
 @dataclass(frozen=True)
 class NextSet:
-    """The set to take: up to `limit` messages of a shard, ours by `token` for `seconds`."""
+    """The set to take: up to `limit` messages of a shard, ours by `token` for `seconds`; of a journey's, `ids` only."""
 
     shard: int
     token: UUID
     seconds: float
     limit: int
+    ids: Sequence[UUID] | None = None
 
 
 async def take(
     tx: Connection, campaign_id: UUID, wanted: NextSet, rules: Rules, *, budget_left: int | None = None
 ) -> Lease:
     """The lease without what shards share: neither meter nor counters. Its `figures` are the caller's to count."""
+    named = wanted.ids is not None
     rows = await tx.execute(
-        _prepared(_lease_statement(rules)),
+        _prepared(_lease_statement(rules, named=named)),
         {
             **rules.parameters,
+            **({"ids": wanted.ids} if named else {}),
             "campaign_id": campaign_id,
             "shard": wanted.shard,
             "limit": wanted.limit,
@@ -137,20 +164,30 @@ async def take(
 _prepared = lru_cache(64)(text)
 
 
-def _lease_statement(rules: Rules) -> str:
+def _lease_statement(rules: Rules, *, named: bool) -> str:
+    """
+    Args:
+        named: of a journey, these messages alone, and nothing for whom has left it.
+    """
+    # Told of the shard too, the planner would not know that the primary key finds them at once.
+    which = "id = ANY (CAST(:ids AS uuid[]))" if named else "campaign_id = :campaign_id AND shard = :shard"
+    inside, reason = "", rules.reason()
+    if named:
+        inside = "LEFT JOIN enrollments ON enrollments.id = due.enrollment_id"
+        reason = f"CASE WHEN enrollments.left_at IS NOT NULL THEN '{SkipReason.LEFT}' ELSE {reason} END"
     contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in CONTACT_COLUMNS)
     told = ", ".join(f"verdict.contact_{name}" for name in CONTACT_COLUMNS)
     # MATERIALIZED, for otherwise each mention of `why` and `later` judges the contact once more.
     return f"""
         WITH due AS (
-            SELECT id, contact_id, attempts FROM deliveries
-            WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'planned'
+            SELECT id, contact_id, attempts, enrollment_id FROM deliveries
+            WHERE {which} AND state = 'planned'
             AND not_before <= CAST(:now AS timestamptz)
             ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED
         ), judged AS MATERIALIZED (
-            SELECT due.id AS delivery_id, due.attempts AS tried, {contact}, {rules.reason()} AS why,
+            SELECT due.id AS delivery_id, due.attempts AS tried, {contact}, {reason} AS why,
                 {rules.quiet_until()} AS later
-            FROM due LEFT JOIN contacts ON contacts.id = due.contact_id {rules.joins()}
+            FROM due LEFT JOIN contacts ON contacts.id = due.contact_id {rules.joins()} {inside}
         ), verdict AS (
             -- Only a message that was never tried costs anything.
             SELECT *, CASE WHEN why IS NULL AND later IS NULL AND tried = 0
@@ -195,8 +232,8 @@ async def _meter(tx: Connection, campaign_id: UUID) -> _Meter:
     return _Meter(monotonic() + row.slot_in, row.leased)
 
 
-async def _spend(tx: Connection, campaign_id: UUID, plan: CampaignPlan, taken: Lease) -> None:
-    rate = plan.rate_limit_per_second
+async def _spend(tx: Connection, campaign_id: UUID, bounds: Bounds, taken: Lease) -> None:
+    rate = bounds.rate_limit_per_second
     await tx.execute(
         text("""
             UPDATE campaign_meters SET

@@ -25,7 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from database import columns, schema_automations, schema_segments  # noqa: F401 - with these, `metadata` has them all
+import database.schema_automations
+import database.schema_segments  # noqa: F401 - with these two, `metadata` has all tables
+from database import columns
 from database.columns import NOW, Moment, account_id, created_at, json, one_of, own_id, updated_at
 
 metadata = columns.metadata

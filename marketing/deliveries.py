@@ -30,6 +30,7 @@ class SkipReason(StrEnum):
     FREQUENCY_CAP = "frequency_cap"
     BUDGET = "budget"
     CANCELLED = "cancelled"
+    LEFT = "left"  # the contact has left the journey
 
 
 class FailReason(StrEnum):
@@ -46,6 +47,23 @@ class UncertainReason(StrEnum):
     CONNECTION_LOST = "connection_lost"  # after the message was handed over and before the answer
     WORKER_LOST = "worker_lost"  # the worker ended between taking the message and recording what became of it
     RESTORED = "restored"  # the record was restored from an earlier moment: it may have been sent since then
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a source's messages are about, and what bounds them.
+
+    Args:
+        max_messages: its budget.
+        resend: what nobody knows the fate of is sent again.
+        metered: what it spends, and its errors, are watched.
+    """
+
+    topic: str | None
+    rate_limit_per_second: float | None = None
+    max_messages: int | None = None
+    resend: bool = False
+    metered: bool = True
 
 
 # The provider said "later" this many times: 1, 4, 16, 64 minutes, then every 4 hours, about 72 hours in all.
