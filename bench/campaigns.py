@@ -117,6 +117,13 @@ async def load_contacts(stack: Running, group: str, count: int, show: Callable[[
         await connection.execute("CHECKPOINT")
 
 
+async def contacts(stack: Running, group: str, count: int) -> list[UUID]:
+    """The first of a group."""
+    async with await psycopg.AsyncConnection.connect(stack.database_url) as connection:
+        sql = "SELECT id FROM contacts WHERE account_id = %s AND tags = %s AND deleted_at IS NULL ORDER BY id LIMIT %s"
+        return [row[0] for row in await (await connection.execute(sql, [stack.account_id, [group], count])).fetchall()]
+
+
 async def send(stack: Running, group: str, messages: int, show: Callable[[int], None]) -> Run:
     """Launch a campaign to a group over the API and follow it to its end.
 

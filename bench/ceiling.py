@@ -12,15 +12,11 @@ from uuid import UUID, uuid4
 
 import uvloop
 
-from activities.messages import Composer
-from bench.letter import content
+from bench import letter
 from channels.base import Message, Receipt
 from channels.mime import Letter, write
 from channels.smtp import SmtpChannel
 from database.eligibility import CONTACT_COLUMNS
-from marketing.campaigns import EmailPlan
-from marketing.content import prepare
-from marketing.tracking import RecipientLinks, Tokens
 
 TIMEOUT_SECONDS = 30.0
 WAITING = 4  # letters for each connection
@@ -91,17 +87,7 @@ async def _push_all(url: str, connections: int, ready: Sequence[Message | Letter
 
 def ready_made(count: int) -> list[Message]:
     """Messages as the campaign's are."""
-    written = content()
-    plan = EmailPlan(
-        prepared=prepare(written),
-        from_name=written.from_name,
-        from_email=written.from_email,
-        reply_to=None,
-        account={},
-        campaign={},
-    )
-    links = RecipientLinks("http://127.0.0.1:8000", Tokens(b"a key for messages that nobody reads"))
-    composer = Composer(uuid4(), uuid4(), plan, links)
+    composer = letter.composer(uuid4())
     now = datetime.now(UTC)
     return [composer.message(uuid4(), contact, now) for contact in repeat(_CONTACT, count)]
 

@@ -1,4 +1,4 @@
-"""What Temporal keeps of a campaign: all its runs, with their events and payloads."""
+"""What Temporal keeps of a workflow: all its runs, with their events and payloads."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Kept:
 
 
 async def of_campaign(temporal: Client, campaign_id: UUID) -> Kept:
-    runs = [run async for run in _runs(temporal, campaign_workflow_id(campaign_id))]
+    runs = [run async for run in runs_of(temporal, campaign_workflow_id(campaign_id))]
     return Kept(
         len(runs),
         max(map(len, runs)),
@@ -33,7 +33,7 @@ async def of_campaign(temporal: Client, campaign_id: UUID) -> Kept:
     )
 
 
-async def _runs(temporal: Client, workflow_id: str) -> AsyncIterator[list[HistoryEvent]]:
+async def runs_of(temporal: Client, workflow_id: str) -> AsyncIterator[list[HistoryEvent]]:
     """The events of each run, from the first on to the one that ended instead of continuing as new."""
     found = await temporal.get_workflow_handle(workflow_id).describe()
     run_id = found.raw_description.workflow_execution_info.first_run_id

@@ -1,8 +1,12 @@
 """What the benchmarks send: 3 KB of HTML with five tracked links, personalised in seven places."""
 
 from typing import Any
+from uuid import UUID, uuid4
 
-from marketing.content import EmailContent
+from activities.messages import Composer
+from marketing.campaigns import EmailPlan
+from marketing.content import EmailContent, prepare
+from marketing.tracking import RecipientLinks, Tokens
 
 _ARTICLES = (
     ("boots", "Boots for the first frost", "Sewn by hand, resoled for life, and broken in before the snow comes."),
@@ -43,3 +47,18 @@ CONTENT: dict[str, Any] = {
 
 def content() -> EmailContent:
     return EmailContent.model_validate(CONTENT)
+
+
+def composer(account_id: UUID) -> Composer:
+    """Writes it as a campaign would that nobody launched."""
+    written = content()
+    plan = EmailPlan(
+        prepared=prepare(written),
+        from_name=written.from_name,
+        from_email=written.from_email,
+        reply_to=None,
+        account={},
+        campaign={},
+    )
+    links = RecipientLinks("http://127.0.0.1:8000", Tokens(b"a key for messages that nobody reads"))
+    return Composer(account_id, uuid4(), plan, links)
