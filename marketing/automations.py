@@ -1,6 +1,6 @@
 """What is an automation: who enters it, what it does, and when somebody leaves?"""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -14,13 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from marketing.exits import Exit, exit_subjects
 from marketing.kinds import EventWhere, in_our_words, part, told_apart
-from marketing.segment_conditions import Condition
-from marketing.segment_events import Event, Total
-from marketing.segment_fields import Kind
 from marketing.segment_names import Duration, EventName
-from marketing.segment_nodes import Node, by_key, refuse
-from marketing.segments import Criteria, Criterion, InSegment, nodes
+from marketing.segment_nodes import Node, refuse
+from marketing.segments import Criteria
 from marketing.spans import ahead
 from marketing.steps import AllSteps, Wait, WaitFor, walk
 from marketing.text import Printable
@@ -57,26 +55,6 @@ class Goal(Node):
 
     event: EventName
     where: EventWhere | None = part(description="What holds of the event.")
-
-
-class ExitEvent(Node):
-    """Whoever this happens to leaves."""
-
-    event: EventName
-    where: EventWhere | None = part(description="What holds of the event.")
-
-
-class ExitIf(Node):
-    """Whoever meets these criteria leaves."""
-
-    if_: Criteria = Field(alias="if", description="Criteria as those of segments.")
-
-
-Exit = Annotated[
-    Annotated[ExitEvent, Tag("event")] | Annotated[ExitIf, Tag("if")],
-    by_key("event", "if"),
-    told_apart,
-]
 
 
 class Terms(Node):
@@ -122,22 +100,16 @@ class AutomationDefinition(Terms):
 
 Role = Literal["trigger", "goal", "exit", "wait"]
 Subject = tuple[str, Role]
-# Whoever refuses our messages, or is deleted, leaves every automation.
-_ALWAYS: frozenset[Subject] = frozenset({("unsubscribed", "exit"), ("contact.deleted", "exit")})
 
 
 def subjects(definition: AutomationDefinition) -> frozenset[Subject]:
     """What must happen to a contact to concern the automation (`automation_subjects`)."""
-    found = set(_ALWAYS)
+    found: set[Subject] = set()
     if definition.trigger and (cause := trigger_subject(definition.trigger)):
         found.add((cause, "trigger"))
     if definition.goal:
         found.add((f"event:{definition.goal.event}", "goal"))
-    for each in definition.exit_on:
-        if isinstance(each, ExitEvent):
-            found.add((f"event:{each.event}", "exit"))
-        else:
-            found |= {(subject, "exit") for subject in _criteria_subjects(each.if_)}
+    found |= {(subject, "exit") for subject in exit_subjects(definition.exit_on)}
     found |= {(f"event:{step.event}", "wait") for _, step in walk(definition.steps) if isinstance(step, WaitFor)}
     return frozenset(found)
 
@@ -156,20 +128,6 @@ def trigger_subject(trigger: Trigger) -> str | None:
         case OnFieldChanged():
             return f"contact.{trigger.field}"
     return None
-
-
-def _criteria_subjects(criteria: Criterion) -> Iterator[str]:
-    for node in nodes(criteria):
-        match node:
-            case Condition() if node.subject.kind is Kind.JSON:
-                yield f"contact.attributes.{node.subject.path[0]}"
-            case Condition() if node.subject.kind in (Kind.TEXT, Kind.LIST):
-                yield f"contact.{node.subject.name}"
-            case Event() | Total():
-                yield f"event:{node.event}"
-            case InSegment():
-                yield f"segment.entered:{node.segment}"
-                yield f"segment.left:{node.segment}"
 
 
 # -- another version -------------------------------------------------------------------------------------------------
