@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from automations_command import automations
 from contacts_command import contacts
 from database.embedded import CannotStart, default_data_dir
 from settings import Settings, settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(contacts, name="contacts")
+app.add_typer(automations, name="automations")
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .carillon]")]

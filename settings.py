@@ -1,5 +1,6 @@
 """Every environment variable that Carillon reads, once. `docs/settings.md` tells the same in prose."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -152,6 +153,11 @@ class Settings(BaseSettings):
         description="How often segments are worked out whose members change as time passes. What else changes them is "
         "followed within seconds.",
     )
+    automations: str | None = Field(
+        None,
+        description="The folder with automations written in Python; several as in `PATH`. "
+        "Unset: those that come with Carillon.",
+    )
     metrics_token: ApiKey | None = Field(
         None,
         description="Whoever shows it as `Authorization: Bearer …` may read `/metrics` of the API. "
@@ -191,9 +197,16 @@ class Settings(BaseSettings):
         field = cls.model_fields.get(name)
         return str(field.validation_alias or f"CARILLON_{name.upper()}") if field else name
 
+    @property
+    def automation_folders(self) -> list[Path]:
+        """Where automations written in Python are; none if that is not set."""
+        return [Path(folder).absolute() for folder in (self.automations or "").split(os.pathsep) if folder]
+
     def environment(self) -> dict[str, str]:
         """The same settings for a child process."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
+        # The child may have another current folder.
+        values["automations"] = os.pathsep.join(map(str, self.automation_folders)) or None
         return {
             self.variable(name): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             for name, value in values.items()

@@ -45,6 +45,11 @@ def describe(criteria: Criterion, names: Names) -> str:
     return f"Contacts {_phrase(criteria, names, alone=True)}."
 
 
+def describe_where(where: Where, names: Names) -> str:
+    """What must hold of an event: “whose total is more than 5”."""
+    return _where(where, names, alone=True)
+
+
 def _phrase(node: Criterion, names: Names, *, alone: bool = False) -> str:
     """What follows “Contacts”; in brackets if it has several parts and is not `alone`."""
     inner = partial(_phrase, names=names)

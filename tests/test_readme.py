@@ -20,7 +20,19 @@ SHELL = re.findall(r"^```sh\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
 CURL = next(block for block in SHELL if "curl" in block)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TOP = {
-    *("workflows", "activities", "api", "marketing", "database", "channels", "tests", "examples", "bench", "docs"),
+    *(
+        "automations",
+        "workflows",
+        "activities",
+        "api",
+        "marketing",
+        "database",
+        "channels",
+        "tests",
+        "examples",
+        "bench",
+        "docs",
+    ),
     *("worker.py", "settings.py", "cli.py", "local_stack.py", "pyproject.toml", "requirements.lock", "Makefile"),
     *("docker-compose.yml", "Dockerfile", "README.md", "CHANGELOG.md"),
 }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _CLOCK = "take `journey.now`, which is the same whenever the pass is run again"
 _WAITING = "wait with `await journey.wait(…)`, which outlives every restart"
 _CHANCE = "use `journey.split({…})`, which is the same for a contact every time"
-_OUTSIDE = "do it in a function under `@activity.defn`, called with `await journey.activity(…)`"
+OUTSIDE = "do it in a function under `@activity.defn`, called with `await journey.activity(…)`"
 _TOGETHER = "wait for several at once with `asyncio.gather(…)`"
 _DEADLINE = "`journey.wait_for(…, within=…)` has the deadline"
 _RUN = "a pass outlives the run of its workflow: ask `contact` and `journey` instead"
@@ -30,7 +30,7 @@ _REFUSED = {
             *("subprocess", "threading", "multiprocessing", "concurrent", "signal"),
             *("asyncio.to_thread", "asyncio.open_connection", "asyncio.create_subprocess_exec"),
         ],
-        _OUTSIDE,
+        OUTSIDE,
     ),
 }
 _ALLOWED = ("random.Random", "temporalio.workflow.unsafe.imports_passed_through")
@@ -59,6 +59,15 @@ def dotted(node: ast.AST, meanings: dict[str, str]) -> str:
         start = dotted(node.value, meanings)
         return f"{start}.{node.attr}" if start else ""
     return meanings.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+
+def why_refused(name: str) -> str:
+    """Why a name is refused: what the longest part of it that a rule is about says."""
+    parts = name.split(".")
+    if _is(name, _ALLOWED):
+        return ""
+    beginnings = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((_REFUSED[each] for each in beginnings if each in _REFUSED), "")
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
@@ -118,20 +127,11 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
         case ast.With(items=items) if any(_passed_through(item, meanings) for item in items):
             return  # the author knows what is in there
         case ast.Attribute() | ast.Name(ctx=ast.Load()) if name := dotted(node, meanings):
-            if why := _refused(name):
+            if why := why_refused(name):
                 yield Broken(node.lineno, f"`{name}` is refused here: {why}")
             return
     for child in ast.iter_child_nodes(node):
         yield from _broken(child, meanings)
-
-
-def _refused(name: str) -> str:
-    """Why a name is refused: what the longest part of it that a rule is about says."""
-    parts = name.split(".")
-    if _is(name, _ALLOWED):
-        return ""
-    beginnings = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((_REFUSED[each] for each in beginnings if each in _REFUSED), "")
 
 
 def _is(name: str, some: tuple[str, ...]) -> bool:

@@ -1,0 +1,62 @@
+"""`carillon automations`, typed as people type it."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BROKEN = """\
+import time
+
+TODAY = time.time()
+"""
+
+
+async def carillon(*words: str | Path, **environment: str) -> tuple[int, str]:
+    """What the command answered, and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        ROOT / "cli.py",
+        "automations",
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd="/",  # where there is no .env
+        env={"PYTHONPATH": str(ROOT), **environment},
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_list_shows_each_version_with_what_it_is_about_and_its_place() -> None:
+    status, said = await carillon("list")
+    assert status == 0
+    found = {line.split()[0]: line for line in said.splitlines()}
+    assert found.keys() >= {"welcome", "winback", "birthday", "milestone", "abandoned_cart"}
+    assert "“contact.subscribed”" in found["welcome"] and "automations/welcome.py:" in found["welcome"]
+
+
+async def test_graph_draws_the_steps() -> None:
+    status, said = await carillon("graph", "abandoned_cart")
+    assert status == 0
+    assert said.startswith("flowchart TD\n") and "Send “cart-reminder”" in said
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [(None, "carillon: automations can't be loaded:\n{file}:3: `time.time`"), ("gone", "gone can't be read")],
+)
+async def test_what_is_wrong_on_disk_is_told_without_a_traceback(folder: str | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    status, told = await carillon("list", CARILLON_AUTOMATIONS=str(tmp_path / folder if folder else tmp_path))
+    assert status == 1
+    assert said.format(file=file) in told
+    assert "Traceback" not in told
+
+
+async def test_an_unknown_name_is_told() -> None:
+    status, said = await carillon("graph", "nobody")
+    assert status == 2 and "nobody" in said

@@ -1,0 +1,96 @@
+"""Which function is an automation that is written in Python?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from temporalio import workflow
+from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from marketing.automations import AutomationDefinition
+from workflows.code_rules import OUTSIDE, why_refused
+from workflows.journey import AutomationCode, Contact, Journey, Way
+
+
+class NotLoaded(Exception):
+    """The cohort waits: Temporal tries its workflow task again and again, until a worker has the code."""
+
+
+class Refused(Exception):
+    """What a pass did would differ when it is run again. That of this contact fails."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An automation, and where it is written."""
+
+    name: str
+    version: int
+    definition: AutomationDefinition
+    function: Way
+    file: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a process found at its start: it keeps to that, whatever becomes of the files."""
+
+    automations: Mapping[tuple[str, int], Written]
+    activities: Mapping[str, Callable[..., Any]]
+
+    def newest(self, name: str) -> Written | None:
+        """The automation of that name with the highest version."""
+        versions = [version for each, version in self.automations if each == name]
+        return self.automations[name, max(versions)] if versions else None
+
+
+_KNOWN: dict[tuple[str, int], Way] = {}
+_WATCHED: set[str] = set()
+
+
+def know(written: Written) -> None:
+    """From now on passes run this function, from a copy of its module that the sandbox of their workflow watches."""
+    _KNOWN[written.name, written.version] = written.function
+    _WATCHED.add(written.function.__module__)
+
+
+def know_function(function: Way) -> AutomationCode:
+    """The same for one that is in no file of automations, such as that of a test: the sandbox does not watch it."""
+    code: AutomationCode = function.automation  # type: ignore[attr-defined]  # what the decorator leaves
+    _KNOWN.setdefault((code.name, code.version), function)
+    return code
+
+
+def automation_function(name: str, version: int) -> Way:
+    """The function of an automation, for a pass.
+
+    Raises:
+        NotLoaded: no file that was read at the start has it.
+    """
+    function = _KNOWN.get((name, version))
+    if function is None:
+        raise NotLoaded(
+            f"No file has the automation {name!r} in version {version}, which these contacts are in. Put it back "
+            "beside the newer ones, or cancel their passes. They wait until then."
+        )
+    if function.__module__ not in _WATCHED:
+        return function
+    with workflow.unsafe.sandbox_import_notification_policy(SandboxImportNotificationPolicy.SILENT):
+        module = __import__(function.__module__, fromlist=["*"])
+    return partial(_watched, getattr(module, function.__name__))
+
+
+async def _watched(function: Way, contact: Contact, journey: Journey) -> None:
+    try:
+        await function(contact, journey)
+    except RestrictedWorkflowAccessError as error:
+        name = error.qualified_name.removesuffix(".__call__")
+        raise Refused(f"`{name}` is refused in an automation: {why_refused(name) or OUTSIDE}") from error
