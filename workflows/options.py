@@ -41,6 +41,20 @@ QUICK: ActivityOptions = {
     "retry_policy": _until_it_works(timedelta(milliseconds=200), timedelta(seconds=10)),
 }
 
+# A step of many contacts, on the task queue of the workflow that asks for it: a rehearsal has one of its own. Contacts
+# fail one by one, in the answers; what fails as a whole is tried for ever. It must heartbeat.
+STEPPING: ActivityOptions = {
+    "start_to_close_timeout": timedelta(hours=2),
+    "heartbeat_timeout": timedelta(seconds=10),
+    "retry_policy": _until_it_works(timedelta(milliseconds=200), timedelta(seconds=10)),
+}
+
+# What people read of journeys is written, on the same task queue. However long it takes, none of it may be missing.
+NOTING: ActivityOptions = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
+}
+
 # Messages leave. A worker that dies is noticed by its missing heartbeats.
 SENDING: ActivityOptions = {
     "task_queue": DELIVERY_EMAIL,

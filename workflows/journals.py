@@ -1,0 +1,119 @@
+"""What one run of a cohort hands to the next: who is inside, and what the code of each contact was told."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+from zlib import compress, decompress
+
+from pydantic_core import from_json, to_json
+
+from activities.journey_inputs import Caller, Member
+from workflows.passes import Call, Desk, Entry, Pass, Start
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND, MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
+
+
+def pack(whole: Any) -> str:
+    return b64encode(compress(to_json(whole), 6)).decode()
+
+
+def unpack(text: str) -> Any:
+    return from_json(decompress(b64decode(text)))
+
+
+def write(passes: Iterable[Pass]) -> dict[str, Any]:
+    """All passes as JSON: what contacts have in common is said once, and times are differences."""
+    words = _Words()
+    rows = [_row(one, words) for one in passes]
+    return {"words": words.rows, "passes": rows}
+
+
+def read(written: dict[str, Any], desk: Desk) -> dict[int, Pass]:
+    """The same passes, about to begin anew."""
+    words = written["words"]
+    return {row[0]: _pass(row, words, desk) for row in written["passes"]}
+
+
+class _Words:
+    """Whatever comes again and again."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self._places: dict[Any, int] = {}
+
+    def place(self, value: Any) -> int:
+        key = value if isinstance(value, str) else to_json(value)
+        place = self._places.setdefault(key, len(self.rows))
+        if place == len(self.rows):
+            self.rows.append(value)
+        return place
+
+
+def _row(one: Pass, words: _Words) -> list[Any]:
+    who, began = one.who, one.began
+    before, moments, lags = _milliseconds(began.now), [], []
+    for entry in one.log:
+        came_at = _milliseconds(entry.came_at)
+        moments.append(came_at - before)
+        lags.append(None if entry.told_at is None else _milliseconds(entry.told_at) - came_at)
+        before = came_at
+    return [
+        one.member,
+        who.contact_id.hex,
+        words.place(who.zone),
+        (who.entered_at - EPOCH) // MICROSECOND,
+        words.place(who.trigger),
+        [_milliseconds(began.now), (began.since - EPOCH) // MICROSECOND, began.first],
+        [entry.call for entry in one.log],
+        [words.place(entry.step) for entry in one.log],
+        moments,
+        lags,
+        [words.place([entry.value, entry.problem]) for entry in one.log],
+        [_open(call, words) for call in one.open.values() if call.is_open],
+    ]
+
+
+def _open(call: Call, words: _Words) -> list[Any]:
+    wakes_at = call.wakes_at and _milliseconds(call.wakes_at)
+    what = words.place([call.step, call.kind, call.stage, call.attempt])
+    return [call.caller.call, what, _milliseconds(call.entered_at), wakes_at]
+
+
+def _pass(row: list[Any], words: list[Any], desk: Desk) -> Pass:
+    member, contact_id, zone, entered_at, trigger, (now, since, first), calls, steps, moments, lags, values, opened = (
+        row
+    )
+    who = Member(
+        contact_id=UUID(contact_id),
+        zone=words[zone],
+        entered_at=EPOCH + entered_at * MICROSECOND,
+        trigger=words[trigger],
+    )
+    one = Pass(member, who, Start(_moment(now), EPOCH + since * MICROSECOND, first), desk)
+    came_at = now
+    for call, step, after, lag, told in zip(calls, steps, moments, lags, values, strict=True):
+        came_at += after
+        value, problem = words[told]
+        told_at = None if lag is None else _moment(came_at + lag)
+        one.log.append(Entry(call, words[step], _moment(came_at), value, problem, told_at))
+    one.known.update(calls)
+    for number, what, entered, wakes_at in opened:
+        step, kind, stage, attempt = words[what]
+        call = Call(Caller(member=member, call=number), step, _moment(entered), kind, stage=stage, attempt=attempt)
+        call.wakes_at = wakes_at and _moment(wakes_at)
+        one.open[number] = call
+    return one
+
+
+@lru_cache(maxsize=4096)
+def _milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // MILLISECOND
+
+
+@lru_cache(maxsize=4096)
+def _moment(milliseconds: int) -> datetime:
+    return EPOCH + milliseconds * MILLISECOND

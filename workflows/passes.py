@@ -1,0 +1,209 @@
+"""One contact's pass: the steps that it takes, in order, and what has come of each."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Literal
+
+from activities.journey_inputs import Caller, LeftAs, Member
+from workflows.journey import Contact, Exit, Journey, StepFailed, Way
+
+MOST_STEPS = 1000
+LONGEST_PROBLEM = 300
+# Moments that are so far away are put off to the full minute, where many can share them.
+FAR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+# new: just made · queued: for an activity · asked: the activity is at it · again: it will be asked once more, later ·
+# held: the same, when the pause ends · waiting: for its moment, or an event · answered: what came of it is known
+Stage = Literal["new", "queued", "asked", "again", "held", "waiting", "answered"]
+
+
+@dataclass(slots=True)
+class Call:
+    """A step that has not ended, as the author's code has called for it."""
+
+    caller: Caller
+    step: str
+    entered_at: datetime
+    kind: str = ""
+    args: dict[str, Any] | None = None
+    asks: str = ""  # the activity
+    until: datetime | None = None
+    value: Any = None  # what it gives if nobody answers
+    future: asyncio.Future[Any] | None = None  # None until the code has called for it in this run
+    stage: Stage = "new"
+    attempt: int = 1
+    wakes_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.stage != "answered" and not (self.future and self.future.done())
+
+
+@dataclass(slots=True)
+class Entry:
+    """What came of a step. All that the code has been told, in order, is the pass: told the same again, it comes to
+    where it stood."""
+
+    call: int
+    step: str
+    came_at: datetime
+    value: Any = None
+    problem: str = ""
+    told_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Ending:
+    state: LeftAs
+    reason: str = ""
+    problem: str = ""
+    converted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the code begins."""
+
+    now: datetime  # the journey's clock
+    since: datetime  # when the contact woke last: what happens from then on counts
+    first: int = 0  # the number of its first step
+
+
+@dataclass(slots=True)
+class Desk:
+    """Where passes leave word for their cohort."""
+
+    calls: list[tuple["Pass", Call]] = field(default_factory=list)
+    endings: list["Pass"] = field(default_factory=list)
+
+
+class Pass:
+    """Runs the author's code for one contact, and remembers what the code was told."""
+
+    def __init__(self, member: int, who: Member, start: Start, desk: Desk) -> None:
+        self.member = member
+        self.who = who
+        self.began = start
+        self.now = start.now
+        self.since = start.since
+        self.taken = start.first
+        self.journey = Journey(Contact(who.contact_id, who.zone), who.entered_at, who.trigger, self)
+        self.desk = desk
+        self.log: list[Entry] = []
+        self.told = 0  # entries of the log
+        self.known: set[int] = set()  # calls that an earlier run knows the end of
+        self.open: dict[int, Call] = {}
+        self.ending: Ending | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self, way: Way) -> None:
+        self.task = asyncio.create_task(self._go(way))
+
+    async def _go(self, way: Way) -> None:
+        try:
+            await way(self.journey.contact, self.journey)
+        except Exit as exit:
+            self.leave(Ending("exited", exit.reason))
+        except StepFailed as failed:
+            self.leave(Ending("failed", problem=str(failed)))
+        except (Exception, SystemExit) as error:
+            self.leave(Ending("failed", problem=f"{type(error).__name__}: {error}{_place(error)}"))
+        else:
+            self.leave(self._unlike(self.log[self.told]) if self.told < len(self.log) else Ending("completed"))
+
+    def take(
+        self,
+        kind: str,
+        step: str,
+        args: dict[str, Any] | None = None,
+        *,
+        asks: str = "",
+        until: datetime | None = None,
+        value: Any = None,
+    ) -> asyncio.Future[Any]:
+        """See `workflows.journey.Pass`."""
+        current = asyncio.current_task()
+        if current and current.cancelling():  # it has left, or the worker has given this run up
+            raise asyncio.CancelledError
+        number = self.taken
+        self.taken += 1
+        call = self.open.get(number)
+        if number >= MOST_STEPS:
+            self._refuse(Ending("failed", problem=f"It has taken {MOST_STEPS:,} steps, and is to end with fewer."))
+        if call is None:
+            call = self.open[number] = Call(Caller(member=self.member, call=number), step, self.now)
+        elif call.step != step:
+            self._refuse(self._unlike(call, step))
+        call.kind, call.args, call.asks, call.value = kind, args, asks, value
+        call.until = until and to_minute(until, self.now)
+        call.future = asyncio.get_running_loop().create_future()
+        if number not in self.known:
+            self.desk.calls.append((self, call))
+        return call.future
+
+    def put(self, entry: Entry) -> None:
+        """Keep what came of a step, until the code can be told."""
+        self.log.append(entry)
+        if call := self.open.get(entry.call):
+            call.stage = "answered"
+
+    def tell(self, now: datetime) -> None:
+        """Tell the code the next thing that came of its steps."""
+        entry = self.log[self.told]
+        self.told += 1
+        call = self.open.pop(entry.call, None)
+        if call is None or call.future is None or call.step != entry.step:
+            self.leave(self._unlike(entry, call.step if call and call.future else ""))
+            return
+        self.now = entry.told_at = entry.told_at or now
+        if call.until:
+            self.since = max(self.since, entry.came_at)
+        if call.future.done():  # the code has lost interest
+            return
+        if entry.problem:
+            call.future.set_exception(StepFailed(entry.step, entry.problem))
+        else:
+            call.future.set_result(entry.value)
+
+    def leave(self, ending: Ending) -> None:
+        """End the pass, wherever it is."""
+        if self.ending:
+            return
+        ending.problem = ending.problem[:LONGEST_PROBLEM]
+        self.ending = ending
+        self.desk.endings.append(self)
+        for call in self.open.values():
+            if call.future:
+                call.future.cancel()
+        if self.task:
+            self.task.cancel()
+
+    def _refuse(self, ending: Ending) -> None:
+        self.leave(ending)
+        raise asyncio.CancelledError
+
+    def _unlike(self, before: Entry | Call, now: str = "") -> Ending:
+        """The code is not the one that this contact began with."""
+        number = before.call if isinstance(before, Entry) else before.caller.call
+        instead = f"takes “{now}” there" if now else "does not get there"
+        problem = (
+            f"Step {number + 1} of this pass was “{before.step}”, and the code {instead} now. "
+            f"Give changed code a version of its own."
+        )
+        return Ending("failed", problem=problem)
+
+
+def to_minute(moment: datetime, now: datetime) -> datetime:
+    """Put off to the full minute, if it is far away."""
+    beyond = timedelta(seconds=moment.second, microseconds=moment.microsecond)
+    return moment + MINUTE - beyond if beyond and moment - now >= FAR else moment
+
+
+def _place(error: BaseException) -> str:
+    """Where in the author's file, such as ` (welcome.py:12)`."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in extract_tb(error.__traceback__)]
+    theirs = [f" ({file.name}:{line})" for file, line in frames if file.parent != Path(__file__).parent]
+    return theirs[0] if theirs else ""
