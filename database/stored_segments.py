@@ -159,13 +159,15 @@ class Standing:
     """May a campaign go to this segment yet?"""
 
     name: str
+    kind: SegmentKind
     state: SegmentState
 
 
 async def standings(tx: Connection, ids: Sequence[UUID]) -> dict[UUID, Standing]:
     """How those of these segments stand that there are."""
-    query = select(segments.c.id, segments.c.name, segments.c.state).where(segments.c.id.in_(ids), _LIVING)
-    return {row.id: Standing(row.name, SegmentState(row.state)) for row in await tx.execute(query)}
+    columns = (segments.c.id, segments.c.name, segments.c.kind, segments.c.state)
+    rows = await tx.execute(select(*columns).where(segments.c.id.in_(ids), _LIVING))
+    return {row.id: Standing(row.name, SegmentKind(row.kind), SegmentState(row.state)) for row in rows}
 
 
 async def keep(tx: Connection, ids: Sequence[UUID]) -> None:

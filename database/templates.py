@@ -1,5 +1,6 @@
 """Templates: each change makes a version, and no version is ever changed."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,6 +80,14 @@ async def read(tx: Connection, template_id: UUID, version: int | None = None) ->
     return Template(_summary(values), shown, TemplateDefinition.model_validate(content))
 
 
+async def called(tx: Connection, name: str) -> list[Template]:
+    """The one with this id, or those with this name, each in its newest version."""
+    with suppress(ValueError):
+        return [found] if (found := await read(tx, UUID(name))) else []
+    ids = (await tx.execute(select(templates.c.id).where(templates.c.name == name, _LIVING).limit(2))).scalars()
+    return [found for each in ids.all() if (found := await read(tx, each))]
+
+
 async def page(tx: Connection, *, after: UUID | None, limit: int) -> list[TemplateSummary]:
     """Newest first."""
     query = _living().order_by(templates.c.id.desc()).limit(limit)
@@ -110,6 +119,7 @@ async def _add_version(
     return Template(summary, summary.version, definition)
 
 
+_LIVING = templates.c.deleted_at.is_(None)
 _SUMMARY = (
     templates.c.id,
     templates.c.name,
@@ -121,7 +131,7 @@ _SUMMARY = (
 
 
 def _living(*more: Any) -> Select[Any]:
-    return select(*_SUMMARY, *more).where(templates.c.deleted_at.is_(None))
+    return select(*_SUMMARY, *more).where(_LIVING)
 
 
 def _summary(row: Any) -> TemplateSummary:

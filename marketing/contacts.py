@@ -176,13 +176,19 @@ def normal_tags(tags: Sequence[str]) -> list[str]:
 
 def checked_attributes(attributes: Attributes) -> Attributes:
     """The attributes as they are, if the database and templates can live with them."""
-    _check_json(attributes, DEEPEST_ATTRIBUTES)
+    checked_json(attributes)
     if len(orjson.dumps(attributes)) > LARGEST_ATTRIBUTES:
         raise ValueError(f"takes more than {LARGEST_ATTRIBUTES // 1024} KiB")
     return attributes
 
 
-def _check_json(value: JsonValue, levels: int) -> None:
+def checked_json(value: JsonValue, deepest: int = DEEPEST_ATTRIBUTES) -> JsonValue:
+    """The value itself, if the database and templates can live with it."""
+    _check_json(value, deepest, deepest)
+    return value
+
+
+def _check_json(value: JsonValue, levels: int, deepest: int) -> None:
     match value:
         case str() if "\0" in value or UNPRINTABLE.search(value):
             raise ValueError("has control characters in it")
@@ -193,16 +199,16 @@ def _check_json(value: JsonValue, levels: int) -> None:
         case int() if not -(2**63) <= value < 2**63:
             raise ValueError("has whole numbers beyond 64 bits in it: write them as text")
         case dict() | list() if levels == 0:
-            raise ValueError(f"is more than {DEEPEST_ATTRIBUTES} levels deep")
+            raise ValueError(f"is more than {deepest} levels deep")
         case dict():
             for key, inner in value.items():
                 if not 0 < len(key) <= LONGEST_TAG:
                     raise ValueError(f"has a name in it that is empty or longer than {LONGEST_TAG} characters")
-                _check_json(key, 0)
-                _check_json(inner, levels - 1)
+                _check_json(key, 0, deepest)
+                _check_json(inner, levels - 1, deepest)
         case list():
             for inner in value:
-                _check_json(inner, levels - 1)
+                _check_json(inner, levels - 1, deepest)
 
 
 def merged_attributes(known: Attributes, news: Attributes) -> Attributes:
@@ -211,16 +217,21 @@ def merged_attributes(known: Attributes, news: Attributes) -> Attributes:
 
 
 def _attributes_schema(levels: int = DEEPEST_ATTRIBUTES) -> dict[str, Any]:
-    """What `_check_json` lets through, in JSON Schema."""
+    """What `checked_json` lets through, in JSON Schema."""
     name = {"minLength": 1, "maxLength": LONGEST_TAG, "pattern": PRINTABLE}
+    return {"type": "object", "propertyNames": name, "additionalProperties": json_schema(levels - 1)}
+
+
+def json_schema(levels: int) -> dict[str, Any]:
+    """Any value of so many levels that `checked_json` lets through, in JSON Schema."""
     values: list[dict[str, Any]] = [
         {"type": ["boolean", "null", "number"]},
         {"type": "string", "pattern": PRINTABLE},
     ]
-    if levels > 1:
-        inner = _attributes_schema(levels - 1)
+    if levels:
+        inner = _attributes_schema(levels)
         values += [inner, {"type": "array", "items": inner["additionalProperties"]}]
-    return {"type": "object", "propertyNames": name, "additionalProperties": {"anyOf": values}}
+    return {"anyOf": values}
 
 
 CheckedAttributes = Annotated[Attributes, AfterValidator(checked_attributes), WithJsonSchema(_attributes_schema())]

@@ -21,9 +21,12 @@ from pydantic import (
 from marketing.accounts import ChannelName, LocalTime, checked_zone
 from marketing.campaigns import CampaignDefinition
 from marketing.contacts import (
+    DEEPEST_ATTRIBUTES,
     CheckedAttributes,
     Line,
     Tags,
+    checked_json,
+    json_schema,
     normal_country,
     normal_locale,
     normal_timezone,
@@ -266,13 +269,15 @@ class Tag(_Step):
 
 # -- the world -------------------------------------------------------------------------------------------------------
 
+Data = Annotated[JsonValue, AfterValidator(checked_json), WithJsonSchema(json_schema(DEEPEST_ATTRIBUTES))]
+
 
 class Webhook(_Step):
     """Tell another program; see docs/automations.md for what it is told."""
 
     type: Literal["webhook"]
-    url: str = Field(max_length=2_000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
-    data: JsonValue = part(description="Told with the contact, as it is written here.")
+    url: Printable = Field(max_length=2_000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
+    data: Data = part(description="Told with the contact, as it is written here.")
 
 
 class CreateCampaign(_Step):
@@ -295,7 +300,7 @@ class Activity(_Step):
 
     type: Literal["activity"]
     name: str = Field(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]*$")
-    input: JsonValue = part(description="Handed to it, beside the contact.")
+    input: Data = part(description="Handed to it, beside the contact.")
 
 
 Step = Annotated[
