@@ -1,0 +1,153 @@
+"""Who may enter, and who may not? The one way into an automation or a drip, whatever leads there."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import text
+
+from database import notifications, step_counters
+from database.engine import Connection, after_commit
+from database.segments import condition, plan_well
+from database.sources import Source
+from marketing.automations import After
+from marketing.keyed import keyed_id
+from marketing.notifications import Notification, NotificationKind
+from marketing.spans import ago
+from telemetry import metrics
+
+# A contact that passes through more than so many in an hour goes round in a circle.
+MOST_IN_AN_HOUR = 50
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Somebody whom something leads to a source. The same `cause` enrolls once, however often it is told."""
+
+    contact_id: UUID
+    cause: str
+    event_id: UUID | None = None
+    trigger: Mapping[str, Any] = field(default_factory=dict)  # the properties of that event
+    old: bool = False  # it happened so long ago that nobody would know why
+
+
+# Told before is who has this cause already: nothing happens. Of several causes of one contact the first that lets it in
+# counts, for it is inside then.
+_ENROLL = """
+    WITH asked AS MATERIALIZED (
+        SELECT asked.* FROM unnest(
+            CAST(:contacts AS uuid[]), CAST(:causes AS text[]), CAST(:events AS uuid[]), CAST(:triggers AS jsonb[]),
+            CAST(:olds AS boolean[])
+        ) WITH ORDINALITY AS asked (contact_id, cause, event_id, trigger, old, n)
+        JOIN contacts ON contacts.id = asked.contact_id AND contacts.deleted_at IS NULL
+        WHERE NOT EXISTS (SELECT FROM enrollments WHERE source_id = :source_id
+                          AND enrollments.contact_id = asked.contact_id AND enrollments.cause = asked.cause)
+    ), before AS MATERIALIZED (
+        SELECT contact_id, count(*) AS passes, max(entered_at) AS entered_at, bool_or(left_at IS NULL) AS inside
+        FROM enrollments WHERE source_id = :source_id AND contact_id = ANY (CAST(:contacts AS uuid[]))
+        GROUP BY contact_id
+    ), lately AS MATERIALIZED (
+        SELECT contact_id FROM enrollments
+        WHERE contact_id = ANY (CAST(:contacts AS uuid[]))
+        AND entered_at > CAST(:now AS timestamptz) - interval '1 hour' GROUP BY contact_id HAVING count(*) >= :most
+    ), judged AS MATERIALIZED (
+        SELECT asked.*, coalesce(before.passes, 0) + 1 AS pass, CASE
+            WHEN asked.old THEN 'old'
+            WHEN NOT :active THEN 'paused'
+            WHEN before.inside THEN 'inside'
+            WHEN before.entered_at > CAST(:again_since AS timestamptz) THEN 'once'
+            WHEN ({fits}) IS NOT TRUE THEN 'entry'
+            WHEN asked.contact_id IN (SELECT contact_id FROM lately) THEN 'runaway'
+        END AS refused
+        FROM asked LEFT JOIN before USING (contact_id)
+    ), enrolled AS (
+        INSERT INTO enrollments
+            (account_id, source_id, version, contact_id, pass, cause, event_id, trigger, entered_at)
+        SELECT DISTINCT ON (contact_id) CAST(:account_id AS uuid), CAST(:source_id AS uuid), CAST(:version AS int),
+            contact_id, pass, cause, event_id, trigger, CAST(:now AS timestamptz)
+        FROM judged WHERE refused IS NULL ORDER BY contact_id, n
+        ON CONFLICT DO NOTHING RETURNING contact_id, cause
+    )
+    SELECT CASE WHEN enrolled.cause IS NOT NULL THEN 'enrolled' ELSE coalesce(refused, 'inside') END AS outcome,
+        count(*) AS n, any_value(contact_id) FILTER (WHERE refused = 'runaway') AS one
+    FROM judged LEFT JOIN enrolled USING (contact_id, cause) GROUP BY 1
+"""
+
+
+async def enroll(
+    tx: Connection, account_id: UUID, source: Source, candidates: Sequence[Candidate], *, now: datetime
+) -> Counter[str]:
+    """Have those enter who may, and count them and the others.
+
+    Returns:
+        how many were `enrolled`, and how many not: `old`, `paused`, `inside`, `once`, `runaway`, `entry`.
+    """
+    if not candidates:
+        return Counter()
+    terms = source.terms
+    fits, parameters = "true", dict[str, Any]()
+    if terms.entry:
+        await plan_well(tx, terms.entry)
+        belongs, parameters = condition(terms.entry, now=now, prefix="entry_", among="contacts")
+        fits = f"asked.contact_id IN (SELECT contacts.id FROM contacts WHERE {belongs})"
+    given = {
+        **parameters,
+        "account_id": account_id,
+        "source_id": source.id,
+        "version": source.version,
+        "contacts": [each.contact_id for each in candidates],
+        "causes": [each.cause for each in candidates],
+        "events": [each.event_id for each in candidates],
+        "triggers": [orjson.dumps(each.trigger).decode() for each in candidates],
+        "olds": [each.old for each in candidates],
+        "active": source.state == "active",
+        "again_since": _again_since(terms.reentry, now),
+        "most": MOST_IN_AN_HOUR,
+        "now": now,
+    }
+    rows = (await tx.execute(text(_ENROLL.format(fits=fits)), given)).all()
+    outcomes = Counter({row.outcome: row.n for row in rows})
+    for row in rows:
+        if row.outcome == "runaway":
+            await _report(tx, account_id, source, row.one, now)
+    names = {name if name == "enrolled" else f"refused:{name}": n for name, n in outcomes.items()}
+    amounts = {(step_counters.PASS, name): step_counters.Amount(n) for name, n in names.items()}
+    await step_counters.add(tx, account_id, source.id, source.version, amounts, now=now)
+    after_commit(tx, partial(_count, outcomes))
+    return outcomes
+
+
+def _again_since(reentry: object, now: datetime) -> datetime | str:
+    """Whoever has entered after this may not enter again."""
+    if isinstance(reentry, After):
+        return ago(now, reentry.after)
+    return "-infinity" if reentry == "once" else "infinity"
+
+
+async def _report(tx: Connection, account_id: UUID, source: Source, contact_id: UUID, now: datetime) -> None:
+    """Tell the people of the account, once an hour."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    told = (
+        f"“{source.name}” did not take in contact {contact_id}, who was enrolled more than {MOST_IN_AN_HOUR} times in"
+        " an hour: do automations set each other off?"
+    )
+    notification = Notification(
+        id=keyed_id(hour, account_id, NotificationKind.STOPPED),
+        kind=NotificationKind.STOPPED,
+        source_id=source.id,
+        text=told,
+        created_at=now,
+        emailed_at=None,
+    )
+    await notifications.add(tx, account_id, [notification])
+
+
+def _count(outcomes: Counter[str]) -> None:
+    enrolled = outcomes["enrolled"]
+    metrics.enrollments.labels("enrolled").inc(enrolled)
+    metrics.enrollments.labels("refused").inc(outcomes.total() - enrolled)
