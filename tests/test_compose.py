@@ -1,6 +1,7 @@
 """The production shape: docker-compose.yml agrees with the Dockerfile, the settings and the documentation."""
 
 import asyncio
+import json
 import re
 import subprocess
 import tomllib
@@ -164,7 +165,7 @@ def test_named_volumes_and_configs_are_declared_and_used() -> None:
 def test_the_temporal_server_has_the_settings_and_the_version_of_the_embedded_one() -> None:
     given = yaml.safe_load(COMPOSE["configs"]["temporal"]["content"])
     embedded = EmbeddedTemporal.DYNAMIC_CONFIG
-    assert {f"{name}={str(rules[0]['value']).lower()}" for name, rules in given.items()} == set(embedded)
+    assert {f"{name}={json.dumps(rules[0]['value'])}" for name, rules in given.items()} == set(embedded)
     said = subprocess.run([EmbeddedTemporal.BINARY, "--version"], check=True, capture_output=True, text=True).stdout
     server, page = re.findall(r"Server ([\d.]+), UI ([\d.]+)", said)[0]
     assert SERVICES["temporal"]["image"] == f"temporalio/server:{server}"
