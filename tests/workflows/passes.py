@@ -21,7 +21,7 @@ class PassWorkflow:
         """The steps that were taken, or what was in their way."""
         way = automation_function(asked.name, asked.version)
         try:
-            taken, _ = await walked(way)
+            taken, left = await walked(way)
         except Exception as error:  # as a cohort does: the contact fails alone
             return f"{type(error).__name__}: {error}"
-        return " ".join(step.step for step in taken)
+        return " ".join([step.step for step in taken] + ([f"left: {left}"] if left else []))

@@ -233,6 +233,10 @@ async def counts(contact, journey):
     COUNT.append(1)
     await journey.tag(f"{len(COUNT)}")
 
+@automation("leaves", trigger=SUBSCRIBED)
+async def leaves(contact, journey):
+    journey.exit("enough")
+
 @automation("hidden-clock", trigger=SUBSCRIBED)
 async def hidden_clock(contact, journey):
     import_module("datetime")
@@ -245,9 +249,10 @@ async def hidden_chance(contact, journey):
     )
     load([tmp_path])
     async with Worker(temporal, task_queue="passes", workflows=[PassWorkflow]):
-        runs = [await run(temporal, name) for name in ("counts", "counts", "hidden-clock", "hidden-chance")]
-        first, second, clock, chance = await asyncio.gather(*(each.result() for each in runs))
+        runs = [await run(temporal, name) for name in ("counts", "counts", "leaves", "hidden-clock", "hidden-chance")]
+        first, second, leaving, clock, chance = await asyncio.gather(*(each.result() for each in runs))
     assert first == second == "tag:1"
+    assert leaving == "left: enough"  # it raises what cohorts catch
     assert clock.startswith("Refused: `datetime.datetime.now`")
     assert chance.startswith("Refused: `random.random`")
 
