@@ -107,13 +107,20 @@ async def remove(tx: Connection, automation_id: UUID) -> None:
 
 
 async def look_at(tx: Connection, account_id: UUID, automation_id: UUID, subjects: Iterable[Subject]) -> None:
-    """From now on, what happens in these subjects, and in no others, concerns the automation."""
-    await tx.execute(delete(automation_subjects).where(automation_subjects.c.source_id == automation_id))
+    """From now on, what happens in these subjects concerns the automation; and what those inside wait for already."""
+    own = automation_subjects.c.source_id == automation_id
+    await tx.execute(delete(automation_subjects).where(own, automation_subjects.c.role != "wait"))
     rows = [
         {"account_id": account_id, "source_id": automation_id, "subject": subject, "role": role}
         for subject, role in sorted(subjects)
     ]
-    await tx.execute(insert(automation_subjects), rows)
+    await tx.execute(postgresql.insert(automation_subjects).on_conflict_do_nothing(), rows)
+
+
+async def take_along(tx: Connection, automation_id: UUID, version: int) -> None:
+    """Those who have not begun begin with this version."""
+    changing = update(enrollments).where(enrollments.c.source_id == automation_id, enrollments.c.state == "pending")
+    await tx.execute(changing.values(version=version))
 
 
 async def called(tx: Connection, name: str) -> UUID | None:

@@ -74,7 +74,7 @@ _ENROLL = """
         ON CONFLICT DO NOTHING RETURNING contact_id, cause
     )
     SELECT CASE WHEN enrolled.cause IS NOT NULL THEN 'enrolled' ELSE coalesce(refused, 'inside') END AS outcome,
-        count(*) AS n, any_value(contact_id) FILTER (WHERE refused = 'runaway') AS one
+        count(*) AS n, array_agg(contact_id) AS contacts
     FROM judged LEFT JOIN enrolled USING (contact_id, cause) GROUP BY 1
 """
 
@@ -87,8 +87,16 @@ async def enroll(
     Returns:
         how many were `enrolled`, and how many not: `old`, `paused`, `inside`, `once`, `runaway`, `entry`.
     """
+    found = await enroll_each(tx, account_id, source, candidates, now=now)
+    return Counter({outcome: len(contacts) for outcome, contacts in found.items()})
+
+
+async def enroll_each(
+    tx: Connection, account_id: UUID, source: Source, candidates: Sequence[Candidate], *, now: datetime
+) -> dict[str, list[UUID]]:
+    """The same, and who they are."""
     if not candidates:
-        return Counter()
+        return {}
     terms = source.terms
     fits, parameters = "true", dict[str, Any]()
     if terms.entry:
@@ -112,14 +120,14 @@ async def enroll(
     }
     rows = (await tx.execute(text(_ENROLL.format(fits=fits)), given)).all()
     outcomes = Counter({row.outcome: row.n for row in rows})
-    for row in rows:
-        if row.outcome == "runaway":
-            await _report(tx, account_id, source, row.one, now)
+    found: dict[str, list[UUID]] = {row.outcome: row.contacts for row in rows}
+    if runaways := found.get("runaway"):
+        await _report(tx, account_id, source, runaways[0], now)
     names = {name if name == "enrolled" else f"refused:{name}": n for name, n in outcomes.items()}
     amounts = {(step_counters.PASS, name): step_counters.Amount(n) for name, n in names.items()}
     await step_counters.add(tx, account_id, source.id, source.version, amounts, now=now)
     after_commit(tx, partial(_count, outcomes))
-    return outcomes
+    return found
 
 
 def _again_since(reentry: object, now: datetime) -> datetime | str:

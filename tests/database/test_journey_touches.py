@@ -196,3 +196,11 @@ async def test_how_much_waits_and_for_how_long_is_told_of_all_accounts(account: 
     assert waiting >= 1
     assert 0 < seconds < 60
     await told(account)
+
+
+async def test_tags_that_come_or_go_are_told_to_those_whose_criteria_ask_about_tags(account: TestAccount) -> None:
+    await looking(account, "contact.tags")
+    zoe = await contact(account, email="zoe@example.com", tags=["vip"])
+    await change(account, tags=["vip"], country="FR")
+    await change(account, tags=[])
+    assert await told(account) == [(zoe, "contact.tags", None)]

@@ -71,6 +71,7 @@ BEGIN
             WHEN 'contact.locale' THEN changed.locale IS DISTINCT FROM before.locale
             WHEN 'contact.timezone' THEN changed.timezone IS DISTINCT FROM before.timezone
             WHEN 'contact.tags' THEN changed.tags IS DISTINCT FROM before.tags
+            WHEN 'contact.tags' THEN changed.tags IS DISTINCT FROM before.tags
             ELSE CASE
                 WHEN subject LIKE 'tag:%' THEN
                     substr(subject, 5) = ANY (changed.tags) AND substr(subject, 5) <> ALL (before.tags)
