@@ -1,7 +1,7 @@
 """How does a campaign's e-mail become a message to one contact?"""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -22,28 +22,46 @@ from marketing.tracking import RecipientLinks, feedback_id, list_headers
 
 @dataclass
 class Composer:
-    """One campaign's e-mail, compiled once, written for each contact."""
+    """One campaign's e-mail, or that of a journey's step, compiled once, written for each contact.
+
+    Args:
+        kind: of the campaign or other source, for Gmail's figures.
+        numbers: the number that each link has among those of the source; None: the same as in the message.
+    """
 
     account_id: UUID
     campaign_id: UUID
     plan: EmailPlan
     links: RecipientLinks
+    kind: str = "broadcast"
+    numbers: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         self.renderer = Renderer(self.plan.prepared)
         self.sender = Sender(self.plan.from_name, self.plan.from_email)
 
-    def message(self, delivery_id: UUID, contact: Mapping[str, Any], now: datetime) -> Message:
-        """The message of a delivery, with its own links.
+    def message(
+        self,
+        delivery_id: UUID,
+        contact: Mapping[str, Any],
+        now: datetime,
+        event: Mapping[str, Any] | None = None,
+        to: str = "email",
+    ) -> Message:
+        """The message of a delivery, with its own links, to that address of the contact.
+
+        Args:
+            event: what a journey began with.
 
         Raises:
             RenderError: the templates fail for this contact.
         """
-        ours, targets = self.links, self.plan.prepared.links
+        ours, targets, numbers = self.links, self.plan.prepared.links, self.numbers
         unsubscribe = ours.unsubscribe(self.account_id, contact["id"], delivery_id)
 
-        def tracked(number: int, url: str) -> str:
-            if url == targets[number]:
+        def tracked(place: int, url: str) -> str:
+            number = numbers[place] if numbers else place
+            if url == targets[place]:
                 return ours.click(self.account_id, delivery_id, number)
             return ours.click_to(self.account_id, delivery_id, number, url)  # written for this contact alone
 
@@ -51,6 +69,7 @@ class Composer:
             template_view(contact),
             account=self.plan.account,
             campaign=self.plan.campaign,
+            event=event,
             links=tracked,
             unsubscribe_url=unsubscribe,
             preferences_url=ours.preferences(self.account_id, contact["id"], delivery_id),
@@ -59,7 +78,7 @@ class Composer:
         )
         return Message(
             delivery_id=delivery_id,
-            to=contact["email"],
+            to=contact[to],
             sender=self.sender,
             reply_to=self.plan.reply_to,
             subject=rendered.subject,
@@ -99,7 +118,7 @@ class Composer:
         )
 
     def _feedback(self) -> dict[str, str]:
-        return {"Feedback-ID": feedback_id(self.account_id, self.campaign_id, "broadcast")}
+        return {"Feedback-ID": feedback_id(self.account_id, self.campaign_id, self.kind)}
 
 
 # Somebody to show a message to while an account has no contacts yet.

@@ -14,7 +14,7 @@ from database.eligibility import Rules
 from database.engine import Connection
 from database.events import facts
 from marketing.campaigns import CampaignPlan, CampaignState
-from marketing.deliveries import MOST_SENDINGS, ErrorWindow
+from marketing.deliveries import MOST_SENDINGS, ErrorWindow, SkipReason
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
             "now": rules.now,
         },
     )
-    return await _count_each(tx, campaign_id, rows, rules)
+    return await _count_each(tx, rules.account.id, campaign_id, rows, now=rules.now)
 
 
 async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rules) -> int:
@@ -321,15 +321,32 @@ async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rul
         """),
         {"campaign_id": campaign_id, "limit": limit, "now": rules.now},
     )
-    return await _count_each(tx, campaign_id, rows, rules)
+    return await _count_each(tx, rules.account.id, campaign_id, rows, now=rules.now)
 
 
-async def _count_each(tx: Connection, campaign_id: UUID, changed: Iterable[Row[Any]], rules: Rules) -> int:
+async def skip_of_left(
+    tx: Connection, account_id: UUID, source_id: UUID, enrollments: Sequence[UUID], *, now: datetime
+) -> int:
+    """Skip what is planned for those who have left a journey; how many messages that were."""
+    rows = await tx.execute(_SKIP_OF_LEFT, {"enrollments": list(enrollments), "now": now})
+    return await _count_each(tx, account_id, source_id, rows, now=now)
+
+
+_SKIP_OF_LEFT = text(f"""
+    UPDATE deliveries SET state = 'skipped', reason = '{SkipReason.LEFT}', finished_at = :now
+    WHERE enrollment_id = ANY (:enrollments) AND state = 'planned'
+    RETURNING channel, step, state, reason
+""")
+
+
+async def _count_each(
+    tx: Connection, account_id: UUID, source_id: UUID, changed: Iterable[Row[Any]], *, now: datetime
+) -> int:
     """Count what has become of messages of any channel and step; how many they are."""
     kinds: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in changed:
         kinds[row.channel, row.step][_figure(row.state, row.reason)] += 1
     for (channel, step), figures in sorted(kinds.items()):
         final = {name: n for name, n in figures.items() if name != "planned"}
-        await counters.add(tx, rules.account.id, campaign_id, final, now=rules.now, channel=channel, step=step)
+        await counters.add(tx, account_id, source_id, final, now=now, channel=channel, step=step)
     return sum(figures.total() for figures in kinds.values())

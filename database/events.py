@@ -25,6 +25,6 @@ def facts(changed: str) -> str:
     return f"""
         INSERT INTO events (account_id, name, contact_id, campaign_id, delivery_id, occurred_at, properties)
         SELECT account_id, 'message.' || state, contact_id, campaign_id, id, finished_at,
-               jsonb_strip_nulls(jsonb_build_object('channel', channel, 'reason', reason))
+               jsonb_strip_nulls(jsonb_build_object('channel', channel, 'reason', reason, 'step', nullif(step, '')))
         FROM {changed} WHERE state IN ('sent', 'failed', 'uncertain')
     """

@@ -27,7 +27,7 @@ _MOST_JOINS = 8
 
 
 def condition(
-    criteria: Criterion, *, now: datetime, prefix: str = "", among: str | None = None
+    criteria: Criterion, *, now: datetime, prefix: str = "", among: str | None = None, prune: bool = True
 ) -> tuple[str, Parameters]:
     """SQL that is true for a row of `contacts` that belongs, false or NULL for another, and its parameters.
 
@@ -36,12 +36,19 @@ def condition(
     Args:
         prefix: begins the names of the parameters, so that several conditions go into one statement.
         among: the name of a parameter with an array of ids of contacts: only they, and what they did, are looked at.
+        prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
     """
-    compiler = _Compiler(Given(prefix), now, among)
+    compiler = _Compiler(Given(prefix), now, among, prune)
     belongs = compiler.criterion(criteria)
     if among:
         belongs = f"contacts.id = ANY (CAST(:{among} AS uuid[])) AND {belongs}"
     return belongs, compiler.given.parameters
+
+
+def event_condition(where: Where, *, now: datetime, prefix: str = "") -> tuple[str, Parameters]:
+    """SQL that is true for a row of `events` of which this holds, false or NULL for another, and its parameters."""
+    compiler = _Compiler(Given(prefix), now, None)
+    return compiler.where(where), compiler.given.parameters
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class _Compiler:
     given: Given
     now: datetime
     among: str | None
+    prune: bool = True
     joined: int = 0
 
     @cached_property
@@ -197,21 +205,21 @@ class _Compiler:
         if not asked.machines:
             conditions.append("NOT machine")
         if asked.where:
-            conditions.append(self._where(asked.where))
-        if self.among and span.start:
+            conditions.append(self.where(asked.where))
+        if self.among and span.start and self.prune:
             # Or else every month is looked into for every contact. For a whole account the index tells at once that a
             # month has none; and as it does not hold the id, each event would have to be read.
             conditions.append(f"events.id >= uuidv7_floor({self.given(span.start - _AHEAD, 'timestamptz')})")
         return f"SELECT contact_id FROM events WHERE {' AND '.join(conditions)}{self._limit('contact_id')}"
 
-    def _where(self, node: Where) -> str:
+    def where(self, node: Where) -> str:
         match node:
             case WhereAll(all=parts):
-                return f"({' AND '.join(map(self._where, parts))})"
+                return f"({' AND '.join(map(self.where, parts))})"
             case WhereAny(any=parts):
-                return f"({' OR '.join(map(self._where, parts))})"
+                return f"({' OR '.join(map(self.where, parts))})"
             case WhereNot(not_=one):
-                return f"({self._where(one)}) IS NOT TRUE"
+                return f"({self.where(one)}) IS NOT TRUE"
             case WhereCondition():
                 return f"({self._events.holds(node)})"
 

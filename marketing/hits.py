@@ -167,12 +167,15 @@ def _implied_opening(delivery: Delivery, events: Sequence[Event], earlier_clicks
     clicks = [*earlier_clicks, *(event.at for event in by_people)]
     if not clicks or any(event.name == OPENED for event in by_people):
         return []
-    return [Event(OPENED, delivery, min(clicks), False, {"implied": True})]
+    properties = {"implied": True} | ({"step": delivery.step} if delivery.step else {})
+    return [Event(OPENED, delivery, min(clicks), False, properties)]
 
 
 def _event(delivery: Delivery, hit: Hit, sign: Sign | None) -> Event:
     sign = sign or sign_in_timing(hit.action, hit.at, delivery.sent_at)
     properties: dict[str, object] = {"sign": sign} if sign else {}
+    if delivery.step:
+        properties["step"] = delivery.step
     if hit.action is Action.OPEN:
         return Event(OPENED, delivery, hit.at, sign is not None, properties)
     return Event(CLICKED, delivery, hit.at, sign is not None, {"link": hit.link, "url": hit.url, **properties})

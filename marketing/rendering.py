@@ -52,9 +52,11 @@ class Renderer:
         preferences_url: str,
         open_pixel_url: str | None,
         campaign: Mapping[str, object] | None = None,
+        event: Mapping[str, object] | None = None,
         now: datetime | None = None,
     ) -> Rendered:
-        """Render for one contact, of plain data. `now` is what `{{ now }}` says.
+        """Render for one contact, of plain data. `now` is what `{{ now }}` says; `event` has the properties of what a
+        journey began with.
 
         Raises:
             RenderError: the template fails with this contact's data, or does too much work.
@@ -63,6 +65,7 @@ class Renderer:
             "contact": {**(contact.get("attributes") or {}), **contact},
             "account": account,
             "campaign": campaign,
+            "event": event,
             "unsubscribe_url": unsubscribe_url,
             "preferences_url": preferences_url,
             "open_pixel": PIXEL % escape(open_pixel_url) if open_pixel_url else "",

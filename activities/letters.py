@@ -1,0 +1,81 @@
+"""Which message does a step of a journey send? Read live, and made ready once per version of its template."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from activities.journey_inputs import SourceRef
+from activities.messages import Composer
+from database import accounts, links, templates
+from database.engine import Database
+from database.standings import Standing
+from marketing.campaigns import EmailPlan
+from marketing.content import EmailContent, prepare
+from marketing.tracking import RecipientLinks
+
+_MOST_LETTERS = 200  # kept compiled per process
+
+
+class NoLetter(Exception):
+    """There is nothing to send, and another attempt would find no more."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message made ready for sending."""
+
+    composer: Composer
+    asks_event: bool  # it says something of what the journey began with
+
+
+@dataclass
+class Letters:
+    database: Database
+    links: RecipientLinks
+    kept: OrderedDict[bytes, Letter] = field(default_factory=OrderedDict)
+
+    async def letter(self, source: SourceRef, standing: Standing, args: Mapping[str, Any]) -> Letter:
+        """What the step says as it stands now.
+
+        Raises:
+            NoLetter: there is no such template, or several.
+            ContentError: what is written there can't be sent.
+        """
+        async with self.database.transaction(source.account_id) as tx:
+            account = await accounts.read(tx, source.account_id)
+            content = await _content(tx, args)
+        about = {"name": account.name, "postal_address": account.postal_address}
+        key = orjson.dumps([str(source.source_id), standing.name, about, content.model_dump(mode="json")])
+        if key not in self.kept:
+            prepared = await asyncio.to_thread(prepare, content)
+            async with self.database.transaction(source.account_id) as tx:
+                numbers = await links.numbered(tx, source.account_id, source.source_id, prepared.links)
+            plan = EmailPlan(
+                prepared=prepared,
+                from_name=content.from_name,
+                from_email=content.from_email,
+                reply_to=content.reply_to,
+                account=about,
+                campaign={"id": str(source.source_id), "name": standing.name},
+            )
+            asks_event = any(each.path.split(".")[0] == "event" for each in prepared.variables)
+            composer = Composer(source.account_id, source.source_id, plan, self.links, source.kind, numbers)
+            self.kept[key] = Letter(composer, asks_event)
+            if len(self.kept) > _MOST_LETTERS:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key]
+
+
+async def _content(tx: Any, args: Mapping[str, Any]) -> EmailContent:
+    """What is written in the step, or in the template that it names by id or name."""
+    if "template" not in args:
+        return await templates.filled_in(tx, EmailContent.model_validate(args["content"]))
+    found = await templates.called(tx, args["template"])
+    if len(found) != 1:
+        raise NoLetter(f"There is {'more than one' if found else 'no'} template “{args['template']}”.")
+    return EmailContent().filled_in(found[0].definition)

@@ -1,0 +1,184 @@
+"""Who waits for which event, and has it happened?
+
+Whoever begins to wait is on record first, and looks for the event then; whoever routes an event looks for those who
+wait once it is on record. So at least one of them finds the other, and if both do, the first counts.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter
+from sqlalchemy import Row, text
+
+from database.engine import Connection
+from database.segments import event_condition
+from marketing.kinds import EventWhere
+from marketing.segment_conditions import Where
+
+_WHERE: TypeAdapter[Where] = TypeAdapter(EventWhere)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An event that a member of a cohort waits for."""
+
+    source_id: UUID
+    cohort: int
+    member: int
+    call: int
+    event_id: UUID
+    name: str
+    occurred_at: datetime
+
+
+# -- whoever begins to wait ------------------------------------------------------------------------------------------
+
+_BEGIN = text("""
+    INSERT INTO enrollment_waits (account_id, enrollment_id, call, source_id, contact_id, subject, "where", since)
+    SELECT account_id, enrollments.id, told.call, source_id, contact_id, :subject, CAST(:where AS jsonb), told.since
+    FROM unnest(CAST(:members AS smallint[]), CAST(:calls AS int[]), CAST(:since AS timestamptz[]))
+        AS told (member, call, since)
+    JOIN enrollments ON source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member
+    WHERE left_at IS NULL
+    ORDER BY enrollments.id
+    ON CONFLICT (enrollment_id, call, subject) DO NOTHING
+""")
+
+# From then on triggers tell of such events. The number is that of the next transaction: those before it may have had
+# an event when nobody looked at it yet.
+_LOOK = text("""
+    INSERT INTO automation_subjects (account_id, subject, source_id, role)
+    VALUES (:account_id, :subject, :source_id, 'wait') ON CONFLICT DO NOTHING
+""")
+_MARK = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+
+
+async def begin(
+    tx: Connection,
+    account_id: UUID,
+    source_id: UUID,
+    cohort: int,
+    callers: Sequence[tuple[int, int, datetime]],
+    *,
+    event: str,
+    where: Mapping[str, Any] | None,
+) -> bool:
+    """Put on record who waits: the member, its call, and since when the event counts.
+
+    Returns:
+        whether it is the first time that this source waits for such an event.
+    """
+    subject = f"event:{event}"
+    members, calls, since = zip(*callers, strict=True)
+    await tx.execute(
+        _BEGIN,
+        {
+            "source_id": source_id,
+            "cohort": cohort,
+            "subject": subject,
+            "where": orjson.dumps(where).decode() if where else None,
+            "members": list(members),
+            "calls": list(calls),
+            "since": list(since),
+        },
+    )
+    look = {"account_id": account_id, "subject": subject, "source_id": source_id}
+    return (await tx.execute(_LOOK, look)).rowcount == 1
+
+
+async def mark(tx: Connection) -> int:
+    """Once all transactions before this number have ended, every event that happens is told of."""
+    number: int = (await tx.execute(_MARK)).scalar_one()
+    return number
+
+
+async def happened_already(
+    tx: Connection,
+    source_id: UUID,
+    cohort: int,
+    callers: Sequence[tuple[int, int]],
+    *,
+    event: str,
+    where: Mapping[str, Any] | None,
+    now: datetime,
+    prune: bool = True,
+) -> dict[tuple[int, int], Found]:
+    """The first such event of each who waits, by member and call.
+
+    Args:
+        prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
+    """
+    members, calls = zip(*callers, strict=True)
+    asked, parameters = (
+        event_condition(_WHERE.validate_python(where), now=now, prefix="where_") if where else ("true", {})
+    )
+    pruned = "AND events.id >= uuidv7_floor(waiting.since - interval '1 hour')" if prune else ""
+    rows = await tx.execute(
+        text(f"""
+            SELECT waiting.source_id, cohort, enrollments.member, waiting.call, event.* FROM unnest(
+                CAST(:members AS smallint[]), CAST(:calls AS int[])
+            ) AS told (member, call)
+            JOIN enrollments ON enrollments.source_id = :source_id AND cohort = :cohort
+                AND enrollments.member = told.member
+            JOIN enrollment_waits AS waiting ON waiting.enrollment_id = enrollments.id AND waiting.call = told.call
+                AND waiting.subject = 'event:' || CAST(:event AS text)
+            CROSS JOIN LATERAL (
+                SELECT events.id, name, occurred_at FROM events
+                WHERE events.contact_id = waiting.contact_id AND name = :event AND occurred_at > waiting.since
+                AND events.id IS DISTINCT FROM enrollments.event_id AND NOT machine {pruned} AND {asked}
+                ORDER BY occurred_at, events.id LIMIT 1
+            ) AS event
+        """),
+        {
+            **parameters,
+            "source_id": source_id,
+            "cohort": cohort,
+            "members": list(members),
+            "calls": list(calls),
+            "event": event,
+        },
+    )
+    found = [Found(*row) for row in rows]
+    return {(each.member, each.call): each for each in found}
+
+
+# -- whoever routes an event -----------------------------------------------------------------------------------------
+
+_WAITING = text("""
+    SELECT waiting.source_id, cohort, member, waiting.call, events.id AS event_id, name, occurred_at, waiting."where"
+    FROM events
+    JOIN enrollment_waits AS waiting
+        ON waiting.contact_id = events.contact_id AND waiting.subject = 'event:' || name
+        AND occurred_at > waiting.since
+    JOIN enrollments ON enrollments.id = waiting.enrollment_id AND cohort IS NOT NULL AND left_at IS NULL
+        AND event_id IS DISTINCT FROM events.id
+    WHERE events.id = ANY (CAST(:events AS uuid[])) AND NOT machine
+    ORDER BY occurred_at, events.id
+""")
+
+
+async def happened(tx: Connection, events: Iterable[UUID], *, now: datetime) -> list[Found]:
+    """Who waits for these events, in the order in which they happened. To be asked once they are committed."""
+    rows = (await tx.execute(_WAITING, {"events": list(events)})).all()
+    asking: defaultdict[bytes, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        if row.where is not None:
+            asking[orjson.dumps(row.where)].append(row)
+    refused: set[tuple[bytes, UUID]] = set()
+    for key, those in asking.items():
+        ids = {row.event_id for row in those}
+        refused |= {(key, each) for each in ids - await _as_asked(tx, ids, orjson.loads(key), now)}
+    return [
+        Found(*row[:7]) for row in rows if row.where is None or (orjson.dumps(row.where), row.event_id) not in refused
+    ]
+
+
+async def _as_asked(tx: Connection, events: Iterable[UUID], where: Mapping[str, Any], now: datetime) -> set[UUID]:
+    asked, parameters = event_condition(_WHERE.validate_python(where), now=now, prefix="where_")
+    query = text(f"SELECT id FROM events WHERE id = ANY (CAST(:events AS uuid[])) AND {asked}")
+    return set((await tx.execute(query, {**parameters, "events": list(events)})).scalars())
