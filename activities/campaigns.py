@@ -48,7 +48,7 @@ class Campaigns:
         async with beating(), self.database.transaction(input.account_id) as tx:
             plan = await campaigns.load_plan(tx, input.campaign_id)
             account = await accounts.read(tx, input.account_id)
-            await self._wait_for_segments(tx, input.campaign_id, plan.audience)
+            await wait_for_segments(tx, input.campaign_id, plan.audience)
             if await campaigns.mark_started(tx, input.campaign_id):
                 planned = await deliveries.freeze_audience(
                     tx,
@@ -70,19 +70,6 @@ class Campaigns:
             planned=totals.planned,
             waves=[WaveOfShards(due=wave.due, first=wave.first, last=wave.last) for wave in waves],
         )
-
-    async def _wait_for_segments(self, tx: Connection, campaign_id: UUID, audience: Audience) -> None:
-        """Have this attempt fail while nobody knows yet who belongs: a segment was changed since the launch."""
-        named = [segment_id for _, segment_id in audience.looks_at()]
-        if not named or (await campaigns.state_of(tx, campaign_id))[0] in ENDED:
-            return
-        for standing in (await stored_segments.standings(tx, named)).values():
-            if standing.state is SegmentState.BUILDING:
-                raise ApplicationError(
-                    "The members of a segment are still being found.",
-                    next_retry_delay=LOOK_AGAIN,
-                    type="SegmentBuilding",
-                )
 
     @activity.defn
     async def change_state(self, input: StateChange) -> StateAnswer:
@@ -132,6 +119,20 @@ class Campaigns:
             ends_in = await leases.last_lease_ends_in(tx, input.campaign_id)
             totals = await read_totals(tx, input.campaign_id)
         return RestSkipped(totals=totals, wait_seconds=None if ends_in is None else max(ends_in, 0.0) + 0.1)
+
+
+async def wait_for_segments(tx: Connection, campaign_id: UUID, audience: Audience) -> None:
+    """Have this attempt fail while nobody knows yet who belongs: a segment was changed since the launch."""
+    named = [segment_id for _, segment_id in audience.looks_at()]
+    if not named or (await campaigns.state_of(tx, campaign_id))[0] in ENDED:
+        return
+    for standing in (await stored_segments.standings(tx, named)).values():
+        if standing.state is SegmentState.BUILDING:
+            raise ApplicationError(
+                "The members of a segment are still being found.",
+                next_retry_delay=LOOK_AGAIN,
+                type="SegmentBuilding",
+            )
 
 
 async def email_rules(tx: Connection, account_id: UUID, topic: str | None, now: datetime) -> Rules:

@@ -128,6 +128,7 @@ class SendSample(CampaignRef):
 
     contact_id: UUID | None  # None: somebody made up
     addresses: list[str]
+    message: int = 1  # of a drip, which
     now: datetime
 
 

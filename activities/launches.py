@@ -5,13 +5,17 @@ from datetime import datetime
 from uuid import UUID
 
 from activities.messages import email_content, email_plan
-from database import accounts, campaigns, reach, stored_segments
+from database import accounts, campaigns, drips, reach, stored_segments
 from database.campaigns import Campaign
 from database.engine import Connection
 from marketing.accounts import Account
 from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan, CampaignState
 from marketing.content import EmailContent, merged, parsed
+from marketing.drip_journeys import as_automation, drip_problems, subjects
+from marketing.drips import message_id
+from marketing.exits import ExitIf
 from marketing.problems import Problem, Severity, problems
+from marketing.segments import segments_in
 from marketing.stored_segments import SegmentState
 from marketing.variables import Variable, variables
 
@@ -36,6 +40,8 @@ async def launch(tx: Connection, account_id: UUID, campaign: Campaign, now: date
     state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
     plan = await _plan(tx, account_id, campaign, now)
     await campaigns.launch(tx, account_id, campaign.id, plan, state)
+    if campaign.definition.is_drip:
+        await drips.look_at(tx, account_id, campaign.id, subjects(campaign.definition))
     return state
 
 
@@ -49,6 +55,7 @@ async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datet
     if wrong:
         raise NotLaunchable(wrong)
     assert definition.audience is not None, "find_problems has told"
+    emails = [await email_plan(tx, account, campaign, number) for number in range(1, len(definition.contents) + 1)]
     return CampaignPlan(
         campaign_name=definition.name,
         topic=definition.topic,
@@ -57,7 +64,9 @@ async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datet
         max_messages=definition.budget.max_messages if definition.budget else None,
         audience=definition.audience,
         schedule=definition.schedule,
-        email=await email_plan(tx, account, campaign),
+        email=emails[0],
+        messages={message_id(number): email for number, email in enumerate(emails, 1)} if definition.is_drip else {},
+        automation=as_automation(definition) if definition.is_drip else None,
     )
 
 
@@ -68,19 +77,23 @@ async def find_problems(
     tx: Connection, definition: CampaignDefinition, account: Account, now: datetime
 ) -> list[Problem]:
     """What an author must, or should, mend before the launch."""
-    found: list[Problem] = []
-    content = await email_content(tx, definition.content.email)
-    if content is None:
-        found.append(_error("no_content", "content.email", "There is no e-mail to send. Give its subject and html."))
-    else:
-        attributes = await reach.known_attributes(tx)
-        found += await asyncio.to_thread(problems, content, attributes=attributes)  # up to a second for the largest
-        found += _sender_problems(content, account)
+    found = drip_problems(definition, now)
+    attributes = await reach.known_attributes(tx)
+    contents = [await email_content(tx, each) for each in definition.contents]
+    for number, content in enumerate(contents):
+        where = f"messages.{number}" if definition.is_drip else "content.email"
+        if content is None:
+            found.append(_error("no_content", where, "There is no e-mail to send. Give its subject and html."))
+            continue
+        about = await asyncio.to_thread(problems, content, attributes=attributes)  # up to a second for the largest
+        about += sender_problems(content, account)
+        found += [_within(where, each) for each in about] if definition.is_drip else about
     if definition.audience is None:
         found.append(_error("no_audience", "audience", "This campaign has no audience yet. Say whom it is for."))
     else:
         found += await segment_problems(tx, definition.audience)
-        found += await _audience_problems(tx, definition.audience, content, now)
+        found += await _audience_problems(tx, definition.audience, contents, now)
+    found += await _exit_problems(tx, definition)
     if definition.topic and definition.topic not in {topic.key for topic in account.topics}:
         found.append(_error("unknown_topic", "topic", f"The account has no topic {definition.topic!r}."))
     return found + await _schedule_problems(tx, definition, account, now)
@@ -105,7 +118,8 @@ async def _schedule_problems(
     return [_error("schedule_passed", "schedule", message)]
 
 
-def _sender_problems(content: EmailContent, account: Account) -> list[Problem]:
+def sender_problems(content: EmailContent, account: Account) -> list[Problem]:
+    """Whether the account may send from there."""
     domain = content.from_email.rpartition("@")[2].lower()
     if not domain:
         return [_error("no_sender", "from_email", "The e-mail has no sender. Give from_email and from_name.")]
@@ -132,10 +146,17 @@ async def segment_problems(tx: Connection, audience: Audience) -> list[Problem]:
     return found
 
 
+async def _exit_problems(tx: Connection, definition: CampaignDefinition) -> list[Problem]:
+    named = {segment for each in definition.exit_on if isinstance(each, ExitIf) for segment in segments_in(each.if_)}
+    known = await stored_segments.named(tx, named)
+    message = "There is no segment {} (any more). GET /api/segments lists yours."
+    return [_error("unknown_segment", "exit_on", message.format(each)) for each in sorted(named) if each not in known]
+
+
 async def _audience_problems(
-    tx: Connection, audience: Audience, content: EmailContent | None, now: datetime
+    tx: Connection, audience: Audience, contents: list[EmailContent | None], now: datetime
 ) -> list[Problem]:
-    bare = [each for each in await asyncio.to_thread(_variables, content) if not each.has_fallback]
+    bare = [each for each in await asyncio.to_thread(_variables, contents) if not each.has_fallback]
     fields = sorted({each.field for each in bare if each.field} - {"id", "tags"})
     attributes = sorted({each.attribute for each in bare if each.attribute})
     missing = await reach.lacking(tx, audience, fields, attributes, now=now)
@@ -152,9 +173,13 @@ async def _audience_problems(
     ]
 
 
-def _variables(content: EmailContent | None) -> list[Variable]:
-    templates = parsed(content)[0] if content else {}
-    return merged(variables(template) for template in templates.values())
+def _variables(contents: list[EmailContent | None]) -> list[Variable]:
+    templates = [template for content in contents if content for template in parsed(content)[0].values()]
+    return merged(map(variables, templates))
+
+
+def _within(where: str, problem: Problem) -> Problem:
+    return problem.model_copy(update={"part": f"{where}.{problem.part}" if problem.part else where})
 
 
 def _error(code: str, part: str, message: str) -> Problem:

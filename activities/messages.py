@@ -15,7 +15,8 @@ from database.engine import Connection
 from marketing.accounts import Account
 from marketing.campaigns import CampaignState, EmailPlan
 from marketing.contacts import template_view
-from marketing.content import EmailContent, prepare
+from marketing.content import ContentError, EmailContent, prepare
+from marketing.drips import message_id
 from marketing.rendering import Renderer
 from marketing.tracking import RecipientLinks, feedback_id, list_headers
 
@@ -138,15 +139,19 @@ async def email_content(tx: Connection, content: EmailContent | None) -> EmailCo
     return await templates.filled_in(tx, content)
 
 
-async def email_plan(tx: Connection, account: Account, campaign: Campaign) -> EmailPlan:
-    """What was frozen at launch; for a draft, what a launch would freeze now.
+async def email_plan(tx: Connection, account: Account, campaign: Campaign, message: int = 1) -> EmailPlan:
+    """What was frozen at launch; for a draft, what a launch would freeze now. Of a drip, one of its messages.
 
     Raises:
         ContentError: there is nothing that can be sent.
     """
+    contents = campaign.definition.contents
+    if not 1 <= message <= len(contents):
+        raise ContentError(f"there is no message {message}")
     if campaign.state is not CampaignState.DRAFT:
-        return (await campaigns.load_plan(tx, campaign.id)).email
-    content = await email_content(tx, campaign.definition.content.email) or EmailContent()
+        plan = await campaigns.load_plan(tx, campaign.id)
+        return plan.messages.get(message_id(message), plan.email)
+    content = await email_content(tx, contents[message - 1]) or EmailContent()
     return EmailPlan(
         prepared=await asyncio.to_thread(prepare, content),
         from_name=content.from_name,
@@ -157,6 +162,8 @@ async def email_plan(tx: Connection, account: Account, campaign: Campaign) -> Em
     )
 
 
-async def composer(tx: Connection, account_id: UUID, campaign: Campaign, links: RecipientLinks) -> Composer:
+async def composer(
+    tx: Connection, account_id: UUID, campaign: Campaign, links: RecipientLinks, message: int = 1
+) -> Composer:
     account = await accounts.read(tx, account_id)
-    return Composer(account_id, campaign.id, await email_plan(tx, account, campaign), links)
+    return Composer(account_id, campaign.id, await email_plan(tx, account, campaign, message), links)

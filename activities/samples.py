@@ -32,7 +32,7 @@ class Samples:
             if campaign is None:
                 raise ApplicationError("There is no such campaign.", non_retryable=True)
             try:
-                written = await composer(tx, input.account_id, campaign, self.links)
+                written = await composer(tx, input.account_id, campaign, self.links, input.message)
             except ContentError as error:
                 raise ApplicationError(str(error), non_retryable=True) from error
         results: dict[str, str] = {}

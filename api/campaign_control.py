@@ -92,6 +92,8 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
         name=campaign.name,
         starts_at=schedule.starts_at() if schedule else None,
     )
+    if campaign.definition.is_drip:
+        return answer(current)
     try:
         await temporal.start_workflow(
             CampaignWorkflow.run,

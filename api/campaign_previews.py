@@ -27,6 +27,7 @@ from database.engine import Connection
 from marketing.campaigns import CampaignDefinition
 from marketing.contacts import normal_email
 from marketing.content import ContentError
+from marketing.drips import MOST_MESSAGES
 from marketing.rendering import RenderError
 from marketing.tracking import RecipientLinks
 from workflows.options import ORCHESTRATION, PRIORITY_TEST
@@ -45,6 +46,7 @@ class PreviewRequest(BaseModel):
         extra="forbid", json_schema_extra={"example": {"sample": 2, "send_to": ["colleague@example.com"]}}
     )
 
+    message: int = Field(1, ge=1, le=MOST_MESSAGES, description="Which one, of a drip.")
     contact_ids: list[UUID] = Field([], max_length=20)
     sample: int = Field(1, ge=1, le=20, description="How many of the audience, if no contacts are named.")
     send_to: list[Annotated[str, AfterValidator(normal_email), Field(json_schema_extra={"format": "email"})]] = Field(
@@ -79,7 +81,7 @@ async def preview_campaign(
     async with caller.transaction() as tx:
         campaign = await find(tx, campaign_id)
         try:
-            written = await composer(tx, caller.account_id, campaign, links)
+            written = await composer(tx, caller.account_id, campaign, links, wanted.message)
         except ContentError as error:
             raise Conflict(f"This can't be rendered: {error}. POST …/validate lists every problem.") from error
         shown = await _contacts(tx, campaign.definition, wanted)
@@ -91,7 +93,7 @@ async def preview_campaign(
         ]
     tests: dict[str, str] = {}
     if wanted.send_to:
-        tests = await _send(request.app.state.temporal, caller, campaign_id, previews[0].contact_id, wanted.send_to)
+        tests = await _send(request.app.state.temporal, caller, campaign_id, previews[0].contact_id, wanted)
     return PreviewAnswer(previews=previews, tests=tests)
 
 
@@ -120,13 +122,14 @@ def _preview(written: Composer, contact: Mapping[str, Any], skipped: str | None)
 
 
 async def _send(
-    temporal: Client, caller: Caller, campaign_id: UUID, contact_id: UUID | None, addresses: list[str]
+    temporal: Client, caller: Caller, campaign_id: UUID, contact_id: UUID | None, wanted: PreviewRequest
 ) -> dict[str, str]:
     input = SendSample(
         account_id=caller.account_id,
         campaign_id=campaign_id,
         contact_id=contact_id,
-        addresses=addresses,
+        addresses=wanted.send_to,
+        message=wanted.message,
         now=datetime.now(UTC),
     )
     try:
@@ -138,7 +141,7 @@ async def _send(
                 task_queue=ORCHESTRATION,
                 priority=Priority(priority_key=PRIORITY_TEST, fairness_key=str(caller.account_id)),
                 search_attributes=keywords(AccountId=str(caller.account_id), Kind="test"),
-                static_summary=f"test to {len(addresses)} addresses",
+                static_summary=f"test to {len(wanted.send_to)} addresses",
             )
     except (TimeoutError, RPCError) as error:
         raise Unavailable("No worker has sent the test messages in time. They may still arrive.") from error

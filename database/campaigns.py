@@ -157,7 +157,7 @@ async def launch(tx: Connection, account_id: UUID, campaign_id: UUID, plan: Camp
         {"account_id": account_id, "campaign_id": campaign_id, "number": number, "url": url}
         for number, url in enumerate(plan.email.prepared.links)
     ]
-    if numbered:
+    if numbered and not plan.messages:  # the links of a drip are numbered as its messages are first sent
         await tx.execute(insert(links), numbered)
     await log(tx, account_id, campaign_id, "campaign.launched", state=state)
 

@@ -23,17 +23,18 @@ _ADD = text("""
 """)
 
 _READ = text("""
-    SELECT hour, channel, name, sum(n)::bigint AS n FROM counters WHERE campaign_id = :campaign_id
-    GROUP BY hour, channel, name ORDER BY hour, channel, name
+    SELECT hour, channel, step, name, sum(n)::bigint AS n FROM counters WHERE campaign_id = :campaign_id
+    GROUP BY hour, channel, step, name ORDER BY hour, channel, step, name
 """)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """One figure of one hour and channel."""
+    """One figure of one hour, channel and step."""
 
     hour: datetime
     channel: str
+    step: str
     name: str
     n: int
 
@@ -77,6 +78,6 @@ def _tell(channel: str, changed: Mapping[str, int]) -> None:
 
 
 async def read(tx: Connection, campaign_id: UUID) -> list[Counted]:
-    """All figures of a campaign, per hour and channel."""
+    """All figures of a campaign, per hour, channel and step."""
     rows = await tx.execute(_READ, {"campaign_id": campaign_id})
-    return [Counted(row.hour, row.channel, row.name, row.n) for row in rows]
+    return [Counted(row.hour, row.channel, row.step, row.name, row.n) for row in rows]

@@ -26,6 +26,7 @@ async def page(
             deliveries.c.contact_id,
             contacts.c.email,
             deliveries.c.channel,
+            deliveries.c.step.label("message"),
             deliveries.c.state,
             deliveries.c.reason,
             deliveries.c.reply,

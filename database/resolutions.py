@@ -20,7 +20,8 @@ _RESOLVE = """
     WITH chosen AS (
         SELECT deliveries.id, deliveries.reason, deliveries.finished_at
         FROM deliveries JOIN campaigns ON campaigns.id = deliveries.campaign_id
-        WHERE {which} AND (:accept OR campaigns.state = ANY (:resending) AND campaigns.deleted_at IS NULL)
+        WHERE {which} AND (:accept OR campaigns.state = ANY (:resending) AND campaigns.deleted_at IS NULL
+            AND deliveries.enrollment_id IS NULL)
         ORDER BY deliveries.id LIMIT :limit FOR UPDATE OF deliveries
     ), resolved AS (
         UPDATE deliveries SET {change} FROM chosen WHERE deliveries.id = chosen.id
@@ -133,7 +134,8 @@ async def why_left(tx: Connection, action: Action, ids: Sequence[UUID]) -> dict[
     """Why these were not resolved."""
     rows = await tx.execute(
         text("""
-            SELECT deliveries.id, deliveries.state, campaigns.state AS campaign, campaigns.deleted_at
+            SELECT deliveries.id, deliveries.state, campaigns.state AS campaign, campaigns.deleted_at,
+                deliveries.enrollment_id
             FROM deliveries LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
             WHERE deliveries.id = ANY (:ids)
         """),
@@ -145,6 +147,7 @@ async def why_left(tx: Connection, action: Action, ids: Sequence[UUID]) -> dict[
             row.state,
             CampaignState(row.campaign) if row.campaign else None,
             deleted=row.deleted_at is not None,
+            of_a_journey=row.enrollment_id is not None,
         )
         for row in rows
     }

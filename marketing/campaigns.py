@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from marketing.accounts import LOCAL_TIME, checked_zone
+from marketing.accounts import LOCAL_TIME
 from marketing.content import EmailContent, Prepared
+from marketing.drips import RECIPIENT, Drip, ZoneOrRecipient
 from marketing.moments import kept_moment, written
 from marketing.segments import Criteria, segments_in
 from marketing.text import Printable
@@ -156,7 +157,6 @@ class Audience(BaseModel):
 
 # -- the moment ------------------------------------------------------------------------------------------------------
 
-RECIPIENT = "recipient"  # for a zone: each in their own
 # The first place on Earth where a local hour strikes is UTC+14, the last UTC-12.
 _EARLIEST = timedelta(hours=14)
 
@@ -182,10 +182,6 @@ LocalMoment = Annotated[
 ]
 
 
-def _zone_or_recipient(name: str) -> str:
-    return name if name == RECIPIENT else checked_zone(name)
-
-
 class Schedule(BaseModel):
     """A local time, in one zone for all or in each recipient's own."""
 
@@ -194,9 +190,7 @@ class Schedule(BaseModel):
     )
 
     send_at: LocalMoment
-    timezone: Annotated[str, AfterValidator(_zone_or_recipient)] = Field(
-        "UTC", description="`recipient`: each in their own.", examples=["Europe/Paris", RECIPIENT]
-    )
+    timezone: ZoneOrRecipient = "UTC"
 
     @property
     def per_recipient(self) -> bool:
@@ -269,15 +263,15 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class CampaignDefinition(BaseModel):
-    """A campaign as its author writes it."""
+class CampaignDefinition(Drip):
+    """A campaign as its author writes it: a broadcast says one thing once, a drip one thing after the other."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
 
     name: Printable = Field(min_length=1, max_length=200)
-    kind: Literal["broadcast"] = "broadcast"
+    kind: Literal["broadcast", "drip"] = "broadcast"
     channels: list[Literal["email"]] = Field(["email"], min_length=1, max_length=1)
-    content: Content = Field(default_factory=Content)
+    content: Content = Field(default_factory=Content, description="Of a broadcast.")
     audience: Audience | None = Field(None, description="May come later; a launch needs it.")
     topic: Printable | None = Field(None, max_length=63, description="Key of a topic of the account.")
     schedule: Schedule | None = None
@@ -287,8 +281,17 @@ class CampaignDefinition(BaseModel):
     on_uncertain: Literal["hold", "resend"] = Field(
         "hold", description="What to do when nobody can know whether the provider took a message."
     )
-    goals: list[Goal] = Field([], max_length=10)
+    goals: list[Goal] = Field([], max_length=10, description="Whoever reaches one gets no more of a drip.")
     budget: Budget | None = None
+
+    @property
+    def is_drip(self) -> bool:
+        return self.kind == "drip"
+
+    @property
+    def contents(self) -> list[EmailContent | None]:
+        """What is said, in order; a broadcast says one thing."""
+        return [each.written for each in self.messages] if self.is_drip else [self.content.email]
 
 
 class EmailPlan(BaseModel):
@@ -312,4 +315,6 @@ class CampaignPlan(BaseModel):
     max_messages: int | None
     audience: Audience
     schedule: Schedule | None
-    email: EmailPlan
+    email: EmailPlan  # of a drip, its first message
+    messages: dict[str, EmailPlan] = Field({}, exclude_if=lambda messages: not messages)  # of a drip, by the step's id
+    automation: dict[str, Any] | None = Field(None, exclude_if=lambda it: it is None)  # what a drip comes to

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from marketing.deliveries import DeliveryState
 
@@ -16,6 +16,7 @@ class Recipient(BaseModel):
     contact_id: UUID
     email: str | None
     channel: str
+    message: str = Field(description="Of a drip: `message-1`, `message-2`, …; else empty.")
     state: DeliveryState
     reason: str | None
     reply: str | None

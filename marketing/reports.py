@@ -11,12 +11,14 @@ from pydantic import BaseModel, Field
 
 
 class Counted(Protocol):
-    """One figure of one hour and channel."""
+    """One figure of one hour, channel and step."""
 
     @property
     def hour(self) -> datetime: ...
     @property
     def channel(self) -> str: ...
+    @property
+    def step(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property
@@ -75,9 +77,10 @@ class Hour(Outcomes):
 
 
 class CampaignStats(Figures):
-    """A campaign's figures: in all, per channel and per hour."""
+    """A campaign's figures: in all, per channel, per hour, and of a drip per message."""
 
     per_channel: dict[str, Figures] = {}
+    per_message: dict[str, Figures] = Field({}, description="Of a drip: `message-1`, `message-2`, …")
     per_hour: list[Hour] = []
 
 
@@ -87,6 +90,7 @@ def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
     return CampaignStats(
         **dict(_figures(_sums(rows))),
         per_channel={channel: _figures(_sums(within)) for channel, within in _by(attrgetter("channel"), rows)},
+        per_message={step: _figures(_sums(within)) for step, within in _by(attrgetter("step"), rows) if step},
         per_hour=[Hour(hour=hour, **dict(_outcomes(_sums(within)))) for hour, within in _by(attrgetter("hour"), rows)],
     )
 

@@ -19,12 +19,16 @@ class Action(StrEnum):
 RESENDING = frozenset({CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.COMPLETED})
 
 
-def why_not(action: Action, state: str | None, campaign: CampaignState | None, *, deleted: bool) -> str:
+def why_not(
+    action: Action, state: str | None, campaign: CampaignState | None, *, deleted: bool, of_a_journey: bool = False
+) -> str:
     """Why a delivery was left as it is; `state` is None if there is no such delivery."""
     if state is None:
         return "There is no such delivery."
     if state != "uncertain":
         return f"It is not uncertain: {state}."
+    if action is Action.RESEND and of_a_journey:
+        return "Its contact has gone on since: accept it, or write to the contact anew."
     if action is Action.RESEND and deleted:
         return "Its campaign was deleted and sends nothing any more: accept it."
     if action is Action.RESEND and campaign not in RESENDING:

@@ -16,20 +16,25 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from activities.inputs import SegmentRef, SendSample
 from channels.sink import Sink
 from channels.smtp import SmtpChannel
+from database import notifications
 from database.engine import Database
 from database.migrate import migrate
 from local_stack import EmbeddedPostgres, EmbeddedTemporal
+from marketing.keyed import keyed_id
+from marketing.notifications import Notification, NotificationKind
 from marketing.tracking import RecipientLinks, Tokens
 from tests.audience import people
 from tests.belonging import segment
 from tests.broadcast import broadcast
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, new_account
+from tests.delivering import change_account
 from tests.uploads import broken_upload, upload
 from worker import working
 from workflows.campaigns import CampaignWorkflow
 from workflows.connection import connect
 from workflows.events import EventRetentionWorkflow
 from workflows.inputs import CampaignInput, Command
+from workflows.notifications import NotificationsWorkflow
 from workflows.options import ORCHESTRATION
 from workflows.samples import SampleWorkflow
 from workflows.segments import FOLLOWING_ID, LANES, RefreshWorkflow, SegmentSweepWorkflow, ensure_following
@@ -127,12 +132,22 @@ async def followed(temporal: Client, _: TestAccount, __: Sink) -> Handle:
     return run
 
 
+async def told(temporal: Client, account: TestAccount, _: Sink) -> Handle:
+    await change_account(account, notification_emails=["owner@example.com"])
+    about: dict[str, Any] = {"kind": NotificationKind.NOTE, "source_id": None, "text": "News", "emailed_at": None}
+    now = datetime.now(UTC)
+    async with account.transaction() as tx:
+        await notifications.add(tx, account.id, [Notification(id=keyed_id(now), created_at=now, **about)])
+    return await start(temporal, NotificationsWorkflow.run, account.id, "told")
+
+
 SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] = {
     "CampaignWorkflow-delivered": delivered,
     "CampaignWorkflow-paused-and-resumed": paused_and_resumed,
     "CampaignWorkflow-cancelled": cancelled,
     "CampaignWorkflow-put-back": put_back,
     "EventRetentionWorkflow-kept": kept,
+    "NotificationsWorkflow-told": told,
     "RefreshWorkflow-asked-again": refreshed,
     "SampleWorkflow-sent": sample,
     "SegmentSweepWorkflow-by-night": recomputed,

@@ -1,13 +1,21 @@
 """Takes a contact through the steps that somebody has written down as JSON."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
+from marketing.drips import turn
+from marketing.spans import ahead
 from workflows.journey import Contact, Journey
 
 # As `marketing/steps.py` checked and wrote it. It is not read into models again: all contacts of a cohort share its
 # very objects, and steps of earlier days are taken as they were written.
 Step = Mapping[str, Any]
+
+
+class _Over(Exception):
+    """There is no more to come."""
 
 
 async def interpret(definition: Mapping[str, Any], _: Contact, journey: Journey, start_at: str | None = None) -> None:
@@ -16,7 +24,8 @@ async def interpret(definition: Mapping[str, Any], _: Contact, journey: Journey,
     Raises:
         LookupError: there is no such step to start at.
     """
-    await _walk(journey, definition["steps"], start_at)
+    with suppress(_Over):
+        await _walk(journey, definition["steps"], start_at)
 
 
 async def _walk(journey: Journey, steps: Sequence[Step], start_at: str | None = None) -> None:
@@ -55,6 +64,10 @@ async def _take(journey: Journey, step: Step) -> None:
         case "wait_until":
             zone = step.get("zone", "contact")
             await journey.wait_until(**args | {"zone": None if zone == "contact" else zone}, step=name)
+        case "since_entry":  # of drips, as is the next
+            await _reach(journey, ahead(journey.entered_at, step["duration"]), name)
+        case "turn":
+            await _reach(journey, turn(step["calendar"], journey.now, journey.contact.zone), name)
         case "tag":
             await journey.tag(*step.get("add", ()), remove=step.get("remove", ()), step=name)
         case "activity":
@@ -63,6 +76,14 @@ async def _take(journey: Journey, step: Step) -> None:
             journey.exit(**args)
         case _:  # the others are called as they are written
             await getattr(journey, kind)(**args, step=name)
+
+
+async def _reach(journey: Journey, moment: datetime | None, name: str) -> None:
+    """Wait for a moment, unless it has passed; if there is none, nothing comes any more."""
+    if moment is None:
+        raise _Over
+    if moment > journey.now:
+        await journey.wait(moment - journey.now, step=name)
 
 
 def _ways(step: Step) -> Iterator[Sequence[Step]]:
@@ -75,3 +96,8 @@ def _all(steps: Sequence[Step]) -> Iterator[Step]:
         yield step
         for way in _ways(step):
             yield from _all(way)
+
+
+def types(definition: Mapping[str, Any]) -> dict[str, str]:
+    """By id, what kind of step each is."""
+    return {step["id"]: step["type"] for step in _all(definition["steps"])}

@@ -135,8 +135,8 @@ async def test_every_route_hides_all_of_another_account(
 IDS_IN_CRITERIA = {"segment", "is", "is_not", "in", "not_in"}  # but for `segment` those of a campaign, compared
 IDS_IN_AUDIENCES = {"contact_ids", "segments", "exclude_segments"} | IDS_IN_CRITERIA
 IDS_IN_BODIES = {
-    "post /api/campaigns": IDS_IN_AUDIENCES | {"template_id"},
-    "put /api/campaigns/{campaign_id}": IDS_IN_AUDIENCES | {"template_id"},
+    "post /api/campaigns": IDS_IN_AUDIENCES | {"template_id", "template"},
+    "put /api/campaigns/{campaign_id}": IDS_IN_AUDIENCES | {"template_id", "template"},
     "post /api/events": {"id"},
     "post /api/segments": IDS_IN_CRITERIA,
     "put /api/segments/{segment_id}": IDS_IN_CRITERIA,
@@ -187,7 +187,8 @@ async def test_a_campaign_of_another_accounts_template_and_contacts_says_and_rea
     before, secrets = await theirs.rows(), await theirs.secrets() - set(theirs.ids.values())
     own = {"name": "Mine", "audience": {"contact_ids": [theirs.ids["contact_id"]]}}
     borrowed = own | {"content": {"email": {"template_id": theirs.ids["template_id"]}}}
-    for body in (borrowed, own | {"content": {"email": EMAIL}}):
+    drip = own | {"kind": "drip", "messages": [{"template": theirs.ids["template_id"]}]}
+    for body in (borrowed, drip, own | {"content": {"email": EMAIL}}):
         made = await stranger.post("/api/campaigns", json=body)
         path = f"/api/campaigns/{made.json()['id']}"
         answers = [made, await stranger.put(path, json=body)]
@@ -198,7 +199,7 @@ async def test_a_campaign_of_another_accounts_template_and_contacts_says_and_rea
         for answer in answers:
             assert not any(secret in answer.text for secret in secrets), answer.text
         assert answers[3].json()["total"] == 0
-        assert answers[6].status_code == (404 if body is not borrowed else 409)
+        assert answers[6].status_code == (409 if body in (borrowed, drip) else 404)
         assert answers[8].json()["items"] == []
     assert await theirs.rows() == before
 

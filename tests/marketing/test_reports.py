@@ -30,6 +30,7 @@ START = datetime(2026, 11, 27, 9, tzinfo=UTC)
 class Count:
     hour: datetime
     channel: str
+    step: str
     name: str
     n: int
 
@@ -39,6 +40,7 @@ COUNTS = st.lists(
         Count,
         hour=st.integers(0, 5).map(lambda hours: START + timedelta(hours=hours)),
         channel=st.sampled_from(["email", "sms"]),
+        step=st.sampled_from(["", "message-1", "message-2"]),
         name=st.sampled_from(NAMES),
         n=st.integers(0, 10**9),
     ),

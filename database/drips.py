@@ -1,0 +1,50 @@
+"""Drips: who gets them, and whether one is over."""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import insert, text
+
+from database import audiences, step_counters
+from database.engine import Connection
+from database.schema_automations import automation_subjects
+from marketing.automations import Subject
+from marketing.campaigns import Audience
+
+
+async def look_at(tx: Connection, account_id: UUID, campaign_id: UUID, subjects: Collection[Subject]) -> None:
+    """From now on, what happens to contacts in these respects is told (`journey_touches`)."""
+    rows = [
+        {"account_id": account_id, "source_id": campaign_id, "subject": subject, "role": role}
+        for subject, role in sorted(subjects)
+    ]
+    await tx.execute(insert(automation_subjects), rows)
+
+
+async def look_away(tx: Connection, campaign_id: UUID) -> None:
+    await tx.execute(text("DELETE FROM automation_subjects WHERE source_id = :id"), {"id": campaign_id})
+
+
+async def enroll_audience(
+    tx: Connection, account_id: UUID, campaign_id: UUID, audience: Audience, *, now: datetime
+) -> int:
+    """Have everybody of the audience enter, as it stands now, in one statement; how many that were."""
+    condition, parameters = await audiences.condition(tx, audience, now)
+    enrolled = await tx.execute(
+        text(f"""
+            INSERT INTO enrollments (account_id, source_id, contact_id, cause, entered_at)
+            SELECT account_id, :source_id, id, 'launch', :now FROM contacts WHERE {condition}
+            ON CONFLICT DO NOTHING  -- whoever has joined by entering a segment meanwhile
+        """),
+        {**parameters, "source_id": campaign_id, "now": now},
+    )
+    amounts = {(step_counters.PASS, "enrolled"): step_counters.Amount(enrolled.rowcount)}
+    await step_counters.add(tx, account_id, campaign_id, 1, amounts, now=now)
+    return enrolled.rowcount
+
+
+async def somebody_is_inside(tx: Connection, campaign_id: UUID) -> bool:
+    """Whether a contact is on its way, or about to begin."""
+    query = text("SELECT EXISTS (SELECT FROM enrollments WHERE source_id = :id AND left_at IS NULL)")
+    return bool((await tx.execute(query, {"id": campaign_id})).scalar_one())
