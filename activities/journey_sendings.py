@@ -145,7 +145,7 @@ class _Messages:
         self.letter = letter
         self.lease_seconds = lease_seconds
         rate, most = standing.rate_limit_per_second, standing.max_messages
-        self.terms = Terms(standing.topic, rate, most, metered=bool(rate or most))
+        self.terms = Terms(standing.topic, rate, most, metered=call.kind == "drip" or bool(rate or most))
         self.set_size = leases.most_at_once(self.terms, set_size)
         self.ids: deque[UUID] = deque()
         self.triggers: Mapping[UUID, dict[str, Any]] = {}

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
 from activities.journey_inputs import SourceRef
 from activities.messages import Composer
-from database import accounts, links, templates
+from database import accounts, campaigns, links, templates
 from database.engine import Database
 from database.standings import Standing
 from marketing.campaigns import EmailPlan
@@ -39,31 +40,44 @@ class Letters:
     kept: OrderedDict[bytes, Letter] = field(default_factory=OrderedDict)
 
     async def letter(self, source: SourceRef, standing: Standing, args: Mapping[str, Any]) -> Letter:
-        """What the step says as it stands now.
+        """What the step says as it stands now; what a drip says stands since its launch.
 
         Raises:
             NoLetter: there is no such template, or several.
             ContentError: what is written there can't be sent.
         """
+        if source.kind == "drip":
+            return await self._letter(source, [args["template"]], partial(self._frozen, source, args["template"]))
         async with self.database.transaction(source.account_id) as tx:
             account = await accounts.read(tx, source.account_id)
             content = await _content(tx, args)
         about = {"name": account.name, "postal_address": account.postal_address}
-        key = orjson.dumps([str(source.source_id), standing.name, about, content.model_dump(mode="json")])
-        if key not in self.kept:
-            prepared = await asyncio.to_thread(prepare, content)
-            async with self.database.transaction(source.account_id) as tx:
-                numbers = await links.numbered(tx, source.account_id, source.source_id, prepared.links)
-            plan = EmailPlan(
-                prepared=prepared,
+
+        async def plan() -> EmailPlan:
+            return EmailPlan(
+                prepared=await asyncio.to_thread(prepare, content),
                 from_name=content.from_name,
                 from_email=content.from_email,
                 reply_to=content.reply_to,
                 account=about,
                 campaign={"id": str(source.source_id), "name": standing.name},
             )
-            asks_event = any(each.path.split(".")[0] == "event" for each in prepared.variables)
-            composer = Composer(source.account_id, source.source_id, plan, self.links, source.kind, numbers)
+
+        return await self._letter(source, [standing.name, about, content.model_dump(mode="json")], plan)
+
+    async def _frozen(self, source: SourceRef, message: str) -> EmailPlan:
+        async with self.database.transaction(source.account_id) as tx:
+            return (await campaigns.load_plan(tx, source.source_id)).messages[message]
+
+    async def _letter(self, source: SourceRef, says: list[Any], plan: Callable[[], Awaitable[EmailPlan]]) -> Letter:
+        """One that was made before, if it says the same."""
+        key = orjson.dumps([str(source.source_id), *says])
+        if key not in self.kept:
+            made = await plan()
+            async with self.database.transaction(source.account_id) as tx:
+                numbers = await links.numbered(tx, source.account_id, source.source_id, made.prepared.links)
+            asks_event = any(each.path.split(".")[0] == "event" for each in made.prepared.variables)
+            composer = Composer(source.account_id, source.source_id, made, self.links, source.kind, numbers)
             self.kept[key] = Letter(composer, asks_event)
             if len(self.kept) > _MOST_LETTERS:
                 self.kept.popitem(last=False)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from marketing.automations import Subject, Terms
+from marketing.automations import Subject
 from marketing.campaigns import CampaignDefinition
 from marketing.drips import MOST_MESSAGES, is_over, steps
 from marketing.exits import exit_subjects
@@ -19,17 +19,15 @@ TIME_LIMIT = "50 years"
 def as_automation(definition: CampaignDefinition) -> dict[str, Any]:
     """The automation of the same meaning: its steps, who may join, and who leaves before the end."""
     entry = _entry(definition)
-    terms = Terms.model_validate(
-        {
-            "trigger": next(({"type": "segment_entered", "segment": str(each)} for each in _joining(definition)), None),
-            "entry": written(entry) if entry else None,
-            "goal": {"event": definition.goals[0].event} if definition.goals else None,
-            "exit_on": definition.exit_on,
-            "topic": definition.topic,
-            "time_limit": TIME_LIMIT,
-        }
-    )
-    return {**terms.model_dump(mode="json", exclude_none=True), "steps": steps(definition)}
+    return {
+        "steps": steps(definition),
+        "entry": written(entry) if entry else None,
+        "reentry": "once",
+        "goals": [{"event": goal.event} for goal in definition.goals],
+        "exit_on": [each.model_dump(mode="json") for each in definition.exit_on],
+        "topic": definition.topic,
+        "time_limit": TIME_LIMIT,
+    }
 
 
 def _entry(definition: CampaignDefinition) -> Criterion | None:
@@ -85,8 +83,6 @@ def _of_a_drip(definition: CampaignDefinition, now: datetime) -> Iterator[Proble
             yield _error("two_contents", where, "Give a template or content, not both.")
         if message.after is not None and definition.calendar is not None:
             yield _error("after_and_calendar", f"{where}.after", "The calendar says when. Take `after` out.")
-    if len(definition.goals) > 1:
-        yield _error("one_goal", "goals", "A drip has one goal. Take the others out, or put them into `exit_on`.")
     try:
         _entry(definition)
     except InvalidCriteria as error:
