@@ -84,7 +84,10 @@ _STEPS = text("""
             CAST(:members AS smallint[]), CAST(:calls AS int[]), CAST(:numbers AS int[])
         ) AS told (member, call, number)
         JOIN kinds USING (number)
-        JOIN enrollments ON source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member
+        CROSS JOIN LATERAL (
+            SELECT id, account_id FROM enrollments
+            WHERE source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member LIMIT 1
+        ) AS enrollments  -- a look each: what is planned for a cohort without statistics compares all with all
     ), kept AS (
         INSERT INTO enrollment_steps AS known
             (account_id, enrollment_id, call, step, kind, entered_at, left_at, outcome, error)

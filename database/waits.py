@@ -43,7 +43,10 @@ _BEGIN = text("""
     SELECT account_id, enrollments.id, told.call, source_id, contact_id, :subject, CAST(:where AS jsonb), told.since
     FROM unnest(CAST(:members AS smallint[]), CAST(:calls AS int[]), CAST(:since AS timestamptz[]))
         AS told (member, call, since)
-    JOIN enrollments ON source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member
+    CROSS JOIN LATERAL (
+        SELECT id, account_id, source_id, contact_id, left_at FROM enrollments
+        WHERE source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member LIMIT 1
+    ) AS enrollments  -- a look each: what is planned for a cohort without statistics compares all with all
     WHERE left_at IS NULL
     ORDER BY enrollments.id
     ON CONFLICT (enrollment_id, call, subject) DO NOTHING
@@ -123,8 +126,10 @@ async def happened_already(
             SELECT waiting.source_id, cohort, enrollments.member, waiting.call, event.* FROM unnest(
                 CAST(:members AS smallint[]), CAST(:calls AS int[])
             ) AS told (member, call)
-            JOIN enrollments ON enrollments.source_id = :source_id AND cohort = :cohort
-                AND enrollments.member = told.member
+            CROSS JOIN LATERAL (
+                SELECT * FROM enrollments
+                WHERE source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member LIMIT 1
+            ) AS enrollments
             JOIN enrollment_waits AS waiting ON waiting.enrollment_id = enrollments.id AND waiting.call = told.call
                 AND waiting.subject = 'event:' || CAST(:event AS text)
             CROSS JOIN LATERAL (
