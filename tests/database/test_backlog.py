@@ -100,8 +100,8 @@ async def test_what_happened_waits_until_automations_are_told(account: TestAccou
     before = await look(account)
     await execute(
         account,
-        "INSERT INTO journey_touches (account_id, contact_id, subject, touched_at)"
-        " VALUES (:mine, :mine, 'unsubscribed', now() - interval '10 minutes')",
+        "INSERT INTO journey_touches (id, account_id, contact_id, subject, touched_at) OVERRIDING SYSTEM VALUE"
+        " VALUES (-1, :mine, :mine, 'unsubscribed', now() - interval '10 minutes')",
         mine=account.id,
     )
     found = await look(account)

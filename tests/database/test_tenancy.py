@@ -136,8 +136,9 @@ ASKED_OF_ALL = {
     "settled_at timestamp with time zone, retry_at timestamp with time zone, asks_events boolean)",
     "journey_touched_accounts": "TABLE(account_id uuid)",
     "journey_touches_waiting": "TABLE(touches bigint, seconds double precision)",
+    "journeys_under_way": "TABLE(oldest double precision, cohorts bigint)",
     "open_sources": "TABLE(account_id uuid, source_id uuid, kind text, state text, pending boolean)",
-    "open_cohorts": "TABLE(account_id uuid, source_id uuid, cohort integer, begun boolean)",
+    "open_cohorts": "TABLE(account_id uuid, source_id uuid, kind text, cohort integer, begun boolean)",
 }
 
 
