@@ -4,22 +4,25 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import orjson
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from activities.journey_inputs import Answer
+from activities.journey_inputs import Answer, StepCall
 from channels.base import Deferred, Message, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
-from database import templates
+from database import campaigns, templates
 from marketing.accounts import FrequencyCap, QuietHours
 from marketing.templates import TemplateDefinition
 from tests.audience import EMAIL
+from tests.broadcast import broadcast
 from tests.conftest import PUBLIC_URL, TestAccount
 from tests.delivering import Provider, change_account, execute
 from tests.enrolled import NOW
-from tests.journeys import SENT, steps
+from tests.journeys import SENT, Steps, steps
 from tests.unreliable import UnreliableDatabase
 
 # -- once ------------------------------------------------------------------------------------------------------------
@@ -340,3 +343,57 @@ async def test_figures_and_events_name_the_step(account: TestAccount) -> None:
         )
         assert set(counted.scalars()) == {"welcome"}
     assert [(row.name, row.properties["step"]) for row in rows] == [("message.sent", "welcome")] * 3
+
+
+# -- drips -----------------------------------------------------------------------------------------------------------
+
+
+async def drip(account: TestAccount, taken: Steps, **plan: Any) -> UUID:
+    """A drip that those who are inside an automation are inside of instead; of two messages."""
+    sent = await broadcast(account)
+    async with account.transaction() as tx:
+        email = (await campaigns.load_plan(tx, sent.id)).email.model_dump(mode="json")
+        second = {**email, "prepared": {**email["prepared"], "subject": "Two days later"}}
+        frozen = {"messages": {"message-1": email, "message-2": second}, "automation": {}, **plan}
+        await tx.execute(
+            text("UPDATE campaigns SET kind = 'drip', plan = plan || CAST(:plan AS jsonb) WHERE id = :id"),
+            {"id": sent.id, "plan": orjson.dumps(frozen).decode()},
+        )
+        await tx.execute(text("UPDATE enrollments SET source_id = :id"), {"id": sent.id})
+    return sent.id
+
+
+def of_drip(taken: Steps, source_id: UUID, number: int) -> StepCall:
+    step = taken.inside.step({"channel": "email", "template": f"message-{number}"}, call=number)
+    return step.model_copy(update={"kind": "drip", "source_id": source_id, "step": f"message-{number}"})
+
+
+async def test_a_drip_sends_what_was_frozen_and_stops_when_it_is_paused(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 2, outbox)
+    source = await drip(account, taken)
+    assert await taken.take("send", of_drip(taken, source, 2)) == [SENT] * 2
+    assert {each.subject for each in outbox.messages} == {"Two days later"}
+    assert all(":drip::" in each.headers["Feedback-ID"] for each in outbox.messages)
+    await execute(account, "UPDATE campaigns SET state = 'paused' WHERE id = :id", id=source)
+    assert await taken.take("send", of_drip(taken, source, 1)) == [Answer(held=True)] * 2
+    await execute(account, "UPDATE campaigns SET state = 'cancelled' WHERE id = :id", id=source)
+    assert await taken.take("send", of_drip(taken, source, 1)) == [Answer(leave="cancelled")] * 2
+
+
+async def test_a_drips_budget_and_rate_hold(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 30, outbox)
+    source = await drip(account, taken, max_messages=20, rate_limit_per_second=100)
+    answers = await taken.take("send", of_drip(taken, source, 1))
+    assert answers.count(SENT) == len(outbox.messages) == 20
+    assert answers.count(Answer(value={"state": "skipped", "reason": "budget"})) == 10
+
+
+async def test_whoever_meets_a_drips_exit_criteria_leaves_it(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 2, outbox)
+    exit_on = [{"if": {"field": "tags", "contains": "vip"}}]
+    source = await drip(account, taken, automation={"exit_on": exit_on})
+    await execute(account, "UPDATE contacts SET tags = '{vip}' WHERE id = :id", id=taken.inside.contacts[0])
+    assert await taken.take("send", of_drip(taken, source, 1)) == [Answer(leave="exit"), SENT]
