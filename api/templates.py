@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from api.auth import Editor, Viewer
-from api.errors import Malformed, NotFound
+from api.errors import Conflict, Malformed, NotFound
 from api.paging import Cursor, Limit, Page, page_of
-from database import templates
+from database import automations, templates
+from database.engine import Connection
 from database.templates import Template
 from marketing.content import ContentError, prepare
 from marketing.templates import TemplateDefinition
@@ -71,18 +72,22 @@ async def read_template(
 
 @router.put("/{template_id}")
 async def replace_template(template_id: UUID, definition: TemplateDefinition, caller: Editor) -> TemplateAnswer:
-    """Make a new version. Drafts take it from now on; what was launched keeps the one that it was launched with."""
+    """Make a new version. Drafts and automations take it from now on; campaigns keep what they were launched with."""
     await asyncio.to_thread(_check, definition)  # up to half a second for the largest
     async with caller.transaction() as tx:
+        known = _found(await templates.read(tx, template_id)).summary
+        if known.name != definition.name:
+            await _check_unsent(tx, None, known.name)
         return _answer(_found(await templates.replace(tx, caller.account_id, template_id, definition)))
 
 
 @router.delete("/{template_id}", status_code=204)
 async def delete_template(template_id: UUID, caller: Editor) -> None:
-    """Take a template away from drafts; what was launched with it goes on."""
+    """Take a template away from drafts; campaigns that were launched with it go on."""
     async with caller.transaction() as tx:
-        if not await templates.delete(tx, template_id):
-            raise NotFound(NO_TEMPLATE)
+        known = _found(await templates.read(tx, template_id)).summary
+        await _check_unsent(tx, template_id, known.name)
+        await templates.delete(tx, template_id)
 
 
 NO_TEMPLATE = "There is no such template, or no such version of it. GET /api/templates lists yours."
@@ -92,6 +97,19 @@ def _found(template: Template | None) -> Template:
     if template is None:
         raise NotFound(NO_TEMPLATE)
     return template
+
+
+async def _check_unsent(tx: Connection, template_id: UUID | None, name: str) -> None:
+    """A 409 if automations send it: they take it as it is at that moment."""
+    users = await automations.sending(tx, template_id, name)
+    if users:
+        who = ", ".join(f"“{each}”" for _, each in users[:3])
+        more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+        what = "it" if template_id else "it by its name"
+        raise Conflict(
+            f"{who}{more} send {what}. Change these automations first.",
+            used_by=[{"kind": "automation", "id": str(id), "name": each} for id, each in users],
+        )
 
 
 def _check(definition: TemplateDefinition) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, insert, select, text, update
+from sqlalchemy import Select, cast, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from database.engine import Connection
@@ -201,15 +201,19 @@ async def inside(tx: Connection, automation_id: UUID) -> list[Inside]:
     return [Inside(**row) for row in (await tx.execute(query)).mappings()]
 
 
-async def using(tx: Connection, thing: UUID, limit: int = 20) -> list[tuple[UUID, str]]:
-    """The ids and names of the automations that were activated and name this segment or template; an id is found in
-    the text of nothing else."""
+async def sending(tx: Connection, template_id: UUID | None, name: str, limit: int = 20) -> list[tuple[UUID, str]]:
+    """The ids and names of the automations that were active and send a template, by its id or its name."""
+    asked = "$.** ? (@.template == $id || @.template == $name || @.template_id == $id)"
     query = (
         _living()
         .with_only_columns(automations.c.id, automations.c.name)
         .where(
             automations.c.state != AutomationState.DRAFT,
-            func.strpos(automation_versions.c.definition.cast(postgresql.TEXT), str(thing)) > 0,
+            func.jsonb_path_exists(
+                automation_versions.c.definition,
+                cast(asked, postgresql.JSONPATH),
+                func.jsonb_build_object("id", str(template_id or ""), "name", name),
+            ),
         )
         .order_by(automations.c.id)
         .limit(limit)

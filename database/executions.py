@@ -90,6 +90,14 @@ async def _steps(tx: Connection, passes: Sequence[UUID]) -> dict[UUID, list[Step
     return found
 
 
+async def begun_by(tx: Connection, source_id: UUID, cause: str) -> dict[UUID, UUID]:
+    """The passes that began with this, by their contacts."""
+    query = select(enrollments.c.contact_id, enrollments.c.id).where(
+        enrollments.c.source_id == source_id, enrollments.c.cause == cause
+    )
+    return {row.contact_id: row.id for row in await tx.execute(query)}
+
+
 # -- figures ---------------------------------------------------------------------------------------------------------
 
 

@@ -202,7 +202,7 @@ class User:
 
 
 async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]:
-    """Segments that look at it, and campaigns that were launched and have not ended."""
+    """Segments that look at it, campaigns that were launched and have not ended, and automations that were active."""
     rows = await tx.execute(
         text("""
             SELECT 'segment' AS kind, segments.id, segments.name
@@ -213,6 +213,10 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
             SELECT 'campaign', id, name FROM campaigns
             WHERE launched_at IS NOT NULL AND finished_at IS NULL AND deleted_at IS NULL
             AND strpos(CAST(plan -> 'audience' AS text), :id) > 0
+            UNION ALL
+            SELECT 'automation', automations.id, name FROM automations JOIN automation_versions
+                ON automation_id = automations.id AND automation_versions.version = automations.version
+            WHERE state <> 'draft' AND deleted_at IS NULL AND strpos(CAST(definition AS text), :id) > 0
             ORDER BY kind, id LIMIT :limit
         """),
         {"subject": f"{_SEGMENT}{segment_id}", "id": str(segment_id), "limit": limit},

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -69,8 +70,43 @@ class Terms(Node):
     time_limit: Duration = Field(TIME_LIMIT, description="Whoever is inside for longer leaves as `timed_out`.")
 
 
+_EXAMPLE: dict[str, Any] = {
+    "name": "Welcome",
+    "trigger": {"type": "event", "event": "contact.subscribed"},
+    "entry": {"not": {"field": "tags", "contains": "staff"}},
+    "goal": {"event": "purchase"},
+    "steps": [
+        {"type": "wait", "duration": "5 minutes"},
+        {
+            "type": "send",
+            "content": {
+                "subject": "Welcome, {{ contact.first_name | default: 'friend' }}",
+                "html": '<p>Good to have you.</p><p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>',
+                "from_name": "Example Outfitters",
+                "from_email": "news@example.com",
+            },
+        },
+        {
+            "type": "wait_for",
+            "event": "message.clicked",
+            "within": "3 days",
+            "then": [{"type": "tag", "add": ["interested"]}],
+        },
+    ],
+}
+_EITHER: list[Any] = [
+    {
+        "required": ["trigger", "steps"],
+        "properties": {"trigger": {"type": "object"}, "steps": {"minItems": 1}, "code": {"type": "null"}},
+    },
+    {"required": ["code"], "properties": {"code": {"type": "string"}, "steps": {"maxItems": 0}}},
+]
+
+
 class AutomationDefinition(Terms):
     """An automation as its author writes it: a trigger and steps, or the name of one that is written in Python."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE, "anyOf": _EITHER})
 
     name: Printable = Field(min_length=1, max_length=200)
     code: str | None = Field(None, pattern=CODE, description="The name of an automation written in Python.")
