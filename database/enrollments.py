@@ -141,6 +141,8 @@ _LEFT = text("""
 _ENDED = text("""
     UPDATE cohorts SET state = 'ended', ended_at = :now
     WHERE source_id = :source_id AND number = :cohort AND state = 'open'
+    -- Somebody may have joined it at this very moment.
+    AND NOT EXISTS (SELECT FROM enrollments WHERE source_id = :source_id AND cohort = :cohort AND left_at IS NULL)
 """)
 
 
