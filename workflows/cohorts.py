@@ -1,18 +1,20 @@
 """Contacts that go through an automation or a drip together, up to a thousand."""
 
+from contextlib import suppress
 from functools import partial
 from typing import TypedDict
 
 from temporalio import workflow
 from temporalio.common import Priority, SearchAttributeKey, TypedSearchAttributes
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.journey_inputs import Happened, Leave
+    from activities.journey_inputs import Happened, Join, Leave
     from workflows.code import automation_function
     from workflows.engine import Cohort
     from workflows.interpreter import interpret
     from workflows.journey import Way
-    from workflows.journey_inputs import CohortInput, CohortProgress, Reason, cohort_workflow_id
+    from workflows.journey_inputs import CohortInput, CohortProgress, Migration, Reason, cohort_workflow_id, workflow_id
     from workflows.options import PRIORITY_AUTOMATION
     from workflows.search_attributes import keywords
 
@@ -55,14 +57,22 @@ class CohortWorkflow:
         self.cohort = Cohort(input, way(input))
 
     @workflow.run
-    async def run(self, _: CohortInput) -> CohortProgress:
+    async def run(self, input: CohortInput) -> CohortProgress:
         closed = await self.cohort.run()
         await workflow.wait_condition(workflow.all_handlers_finished)
         if not closed:
             workflow.continue_as_new(self.cohort.hand_over())
+        if input.kind == "drip":
+            with suppress(ApplicationError):  # it may be over already
+                await workflow.get_external_workflow_handle(workflow_id(input)).signal("ended")
         return self.cohort.progress()
 
     # -- what it is told ---------------------------------------------------------------------------------------------
+
+    @workflow.signal
+    def join(self, join: Join, /) -> None:
+        """Newcomers, as long as it is young."""
+        self.cohort.join(join)
 
     @workflow.signal
     def happened(self, events: list[Happened], /) -> None:
@@ -89,6 +99,11 @@ class CohortWorkflow:
     def cancel(self, reason: Reason, /) -> None:
         """All end here."""
         self.cohort.cancel(reason.reason)
+
+    @workflow.signal
+    def migrate(self, to: Migration, /) -> None:
+        """Those whose step is in another version of the definition too go on in that one."""
+        self.cohort.migrate(to)
 
     @workflow.query
     def progress(self) -> CohortProgress:

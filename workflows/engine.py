@@ -9,34 +9,32 @@ history, brings every coroutine to where it stood by telling it the same again.
 import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import ActivityError
 
-from activities.journey_inputs import Answer, Caller, CohortRef, Failures, Happened, Leave, NoteInput, StepCall
+from activities.journey_inputs import Answer, CohortRef, Happened, Join, Leave
 from marketing.spans import ahead
 from workflows import journals
 from workflows.alarms import Alarms
-from workflows.cohort_notes import Counts, Notes
+from workflows.interpreter import interpret, types
 from workflows.journey import Way
-from workflows.journey_inputs import CohortInput, CohortProgress
-from workflows.options import NOTING, PRIORITY_AUTOMATION, STEPPING
+from workflows.journey_inputs import CohortInput, CohortProgress, Migration
+from workflows.options import PRIORITY_AUTOMATION
 from workflows.passes import Call, Desk, Ending, Entry, Pass, Start, to_minute
+from workflows.questions import Questions
+from workflows.reports import Counts, Reports
 
-# So many activities at a time: what comes of them still fits into a history that is full (10,000 events).
-AT_ONCE = 100
 # After so much was told to coroutines, the worker gets a breath: Temporal takes two seconds without one for a deadlock.
 IN_ONE_BREATH, BREATH = 20_000, timedelta(milliseconds=1)
 # A step that failed is tried again after ten seconds, then one minute, six, …
 FIRST_RETRY, SLOWER = timedelta(seconds=10), 6
-# The word that a pause has begun may come after the answer that it has, or that it has ended, before: look again.
+# The word of a pause, or of its end, may come later than the answer that there is one: look again.
 HELD = timedelta(minutes=1)
 SOON = timedelta(seconds=1)
-
-Group = list[tuple[Pass, Call]]
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class Cohort:
@@ -45,24 +43,26 @@ class Cohort:
     def __init__(self, input: CohortInput, way: Way) -> None:
         self.input = input
         self.way = way
-        self.ids = {name: getattr(input, name) for name in CohortRef.model_fields}
-        self.priority = Priority(priority_key=PRIORITY_AUTOMATION, fairness_key=str(input.account_id))
         self.now = _now()
+        ids = {name: getattr(input, name) for name in CohortRef.model_fields}
+        priority = Priority(priority_key=PRIORITY_AUTOMATION, fairness_key=str(input.account_id))
         self.desk = Desk()
         self.passes = {
-            member: Pass(member, who, Start(self.now, since=who.entered_at), self.desk)
-            for member, who in enumerate(input.members)
+            member: Pass(member, who, Start(input.version, self.now, since=who.entered_at), self.desk)
+            for member, who in enumerate(input.members, input.first)
         }
-        self.paused = False
-        self.counts = Counts()
-        self.notes = Notes()
-        self.alarms = Alarms()
-        self.groups: dict[tuple[Any, ...], Group] = {}  # questions that are the same, not asked yet
+        self.newcomers: list[Pass] = []  # they begin as soon as there is room in the history
+        self.numbers = input.first + len(input.members)  # whose number is lower is known
+        self.early: dict[int, Leave] = {}  # they must leave, but are not known yet
         self.untold: dict[int, Pass] = {}  # those for whom something has come
-        self.asking = 0  # activities that do steps
-        self.reporting = False
+        self.alarms = Alarms()
+        self.questions = Questions(ids, priority, self._take)
+        self.reports = Reports(ids, priority)
+        self.counts = Counts()
+        self.definitions: dict[int, dict[str, Any]] = {}  # of other versions
+        self.migrating: dict[int, int] = {}  # members, and to which version
+        self.paused = False
         self.full = False  # the history has no room for more: only what is at work may still end
-        self.closed = False  # the database knows that nobody is inside any more
         self.news = True
         self.words = 0
         if input.handed_over:
@@ -72,30 +72,48 @@ class Cohort:
     def state(self) -> str:
         return "paused" if self.paused else "running"
 
+    def progress(self) -> CohortProgress:
+        return self.counts.progress(self.state, len(self.passes))
+
     # -- round by round ----------------------------------------------------------------------------------------------
 
     async def run(self) -> bool:
         """Until everybody has left: True; or until it is time for a run with an empty history to take over: False."""
         for one in self.passes.values():
-            one.start(self.way)
-            self.alarms.set(to_minute(ahead(one.who.entered_at, self.input.time_limit), self.now), one, None)
-        while not self.closed:
+            self._start(one)
+        while self.passes or not self.reports.closed:
             await self._quiet()
             self.now = _now()
+            self._welcome()
             self._wake()
             self._place()
+            self._migrate()
             self._part()
             if self._tell():
                 await self._breathe()
                 continue
             self._look_at_history()
-            self._ask()
+            if not (self.paused or self.full):
+                self.questions.ask(self.now)
             self._report()
-            if self.full and not (self.asking or self.reporting):
+            if self.full and not (self.questions.asking or self.reports.reporting):
                 return False
             self.alarms.wind(self.now)
             workflow.set_current_details(self.counts.page(self.state, len(self.passes)))
         return True
+
+    def _welcome(self) -> None:
+        while self.newcomers and not self.full:
+            one = self.newcomers.pop(0)
+            if not one.ending:
+                self._start(one)
+
+    def _start(self, one: Pass) -> None:
+        limit = ahead(one.who.entered_at, self.input.time_limit)
+        self.alarms.set(to_minute(limit, self.now), one, None)
+        began = one.began
+        definition = self.definitions.get(began.version)
+        one.start(partial(interpret, definition, start_at=began.step) if definition else self.way)
 
     async def _quiet(self) -> None:
         """Until there is news, and no coroutine can go on: Temporal looks at conditions only then."""
@@ -105,12 +123,12 @@ class Cohort:
             if workflow.cancellation_reason() is None:
                 raise  # it is the worker that gives this run up
             self.cancel("cancelled in Temporal")
-        self.news = self.alarms.rang = False
+        self.news = self.alarms.rang = self.questions.answered = self.reports.reported = False
 
     def _has_news(self) -> bool:
-        if self.news or self.alarms.rang or self.desk.calls or self.desk.endings:
-            return True
-        return bool(self.untold) and not (self.paused or self.full)
+        told = self.news or self.alarms.rang or self.questions.answered or self.reports.reported
+        untold = self.untold and not (self.paused or self.full)
+        return bool(told or untold or self.desk.calls or self.desk.endings)
 
     def _tell(self) -> bool:
         """Tell each contact's code the next thing that has come for it; True if there was any."""
@@ -135,7 +153,7 @@ class Cohort:
         events = info.get_current_history_length()
         self.full = self.full or events >= self.input.most_events or info.is_continue_as_new_suggested()
 
-    # -- what the code calls for -------------------------------------------------------------------------------------
+    # -- what the code calls for, and what comes of it ---------------------------------------------------------------
 
     def _place(self) -> None:
         """Begin the steps that were called for."""
@@ -149,13 +167,9 @@ class Cohort:
             if call.stage in ("again", "held"):
                 self.alarms.set(call.wakes_at or self.now, one, call)
             elif call.asks and call.stage != "waiting":
-                self._queue(one, call)
+                self.questions.put(one, call)
             else:
                 self._wait(one, call)
-
-    def _queue(self, one: Pass, call: Call) -> None:
-        call.stage = "queued"
-        self.groups.setdefault((call.asks, call.step, call.attempt, to_json(call.args)), []).append((one, call))
 
     def _wait(self, one: Pass, call: Call) -> None:
         """For the moment until which the step lasts, if it does."""
@@ -164,7 +178,7 @@ class Cohort:
             return
         if call.stage != "waiting":
             call.stage = "waiting"
-            self.notes.begun(call, call.until)
+            self.reports.begun(one, call, call.until)
         self.alarms.set(call.until, one, call)
 
     def _wake(self) -> None:
@@ -174,68 +188,14 @@ class Cohort:
             elif call.stage == "waiting":
                 self._answer(one, call, call.value)
             else:
-                self._queue(one, call)
-
-    def _answer(
-        self,
-        one: Pass,
-        call: Call,
-        value: Any,
-        *,
-        problem: str = "",
-        outcome: str = "",
-        came_at: datetime | None = None,
-    ) -> None:
-        """The step has ended."""
-        self.counts.ended(call.step, failed=bool(problem))
-        self.notes.ended(call, self.now, outcome or _outcome(call, value), problem)
-        one.put(Entry(call.caller.call, call.step, came_at or self.now, value, problem))
-        self.untold[one.member] = one
-
-    # -- what activities do ------------------------------------------------------------------------------------------
-
-    def _ask(self) -> None:
-        """The same step for many is one activity."""
-        if self.paused or self.full:
-            return
-        for key in list(self.groups)[: AT_ONCE - self.asking]:  # others may join those that must wait
-            group = [(one, call) for one, call in self.groups.pop(key) if call.is_open and not one.ending]
-            if group:
-                self.asking += 1
-                asyncio.create_task(self._have_done(group))  # noqa: RUF006  # the loop of a workflow keeps its tasks
-
-    async def _have_done(self, group: Group) -> None:
-        first = group[0][1]
-        for _, call in group:
-            call.stage = "asked"
-        step = StepCall.model_construct(
-            **self.ids, step=first.step, args=first.args or {}, attempt=first.attempt, now=self.now, **_whose(group)
-        )
-        try:
-            answers = await workflow.execute_activity(
-                first.asks,
-                step,
-                result_type=list[Answer],
-                summary=f"{first.step} for {len(group):,}",
-                priority=self.priority,
-                **STEPPING,
-            )
-        except ActivityError as error:  # one that no retry can help
-            answers = [Answer(error=str(error.cause), final=True)] * len(group)
-        if len(answers) != len(group):
-            problem = f"{first.asks} gave {len(answers):,} answers for {len(group):,} contacts"
-            answers = [Answer(error=problem, final=True)] * len(group)
-        self.now = _now()
-        for (one, call), answer in zip(group, answers, strict=True):
-            self._take(one, call, answer)
-        self.asking -= 1
-        self.news = True
+                self.questions.put(one, call)
 
     def _take(self, one: Pass, call: Call, answer: Answer) -> None:
-        """What came back for one contact."""
+        """What an activity answered for one contact."""
+        self.now = _now()
         if one.ending or not call.is_open:  # it has left meanwhile, or an event was quicker
             if call.stage == "asked":
-                self.notes.ended(call, self.now, _outcome(call, answer.value), answer.error)
+                self.reports.ended(one, call, self.now, _outcome(call, answer.value), answer.error)
         elif answer.leave is not None:
             one.leave(Ending("exited", answer.leave))
         elif answer.held:
@@ -251,13 +211,21 @@ class Cohort:
         elif answer.value is None:
             self._wait(one, call)
         else:
-            self._answer(one, call, answer.value, came_at=_occurred(call, answer.value))
+            self._answer(one, call, answer.value)
 
     def _put_off(self, one: Pass, call: Call, moment: datetime, outcome: str, error: str = "") -> None:
         call.stage = "again"
         moment = to_minute(max(moment, self.now + SOON), self.now)
-        self.notes.begun(call, moment, outcome, error)
+        self.reports.begun(one, call, moment, outcome, error)
         self.alarms.set(moment, one, call)
+
+    def _answer(self, one: Pass, call: Call, value: Any, *, problem: str = "", outcome: str = "") -> None:
+        """The step has ended; the code is told when its turn comes."""
+        self.counts.ended(call.step, failed=bool(problem))
+        self.reports.ended(one, call, self.now, outcome or _outcome(call, value), problem)
+        came_at = _after(value, self.now) if call.kind == "wait_for" else self.now
+        one.put(Entry(call.caller.call, call.step, came_at, value, problem))
+        self.untold[one.member] = one
 
     # -- those who leave, and what is told of them -------------------------------------------------------------------
 
@@ -269,56 +237,24 @@ class Cohort:
             assert one.ending
             del self.passes[one.member]
             self.untold.pop(one.member, None)
-            for call in one.open.values():
-                if call.stage in ("queued", "asked", "again", "held", "waiting"):
-                    self.counts.broken_off(call.step)
-                if call.stage in ("again", "held", "waiting"):
-                    self.notes.ended(call, self.now, one.ending.reason or one.ending.state)
+            self._break_off(one, one.ending.reason or one.ending.state)
             self.counts.has_left(one.ending.state)
-            self.notes.left(one.member, one.ending, self.now)
+            self.reports.left(one, one.ending, self.now)
+
+    def _break_off(self, one: Pass, outcome: str) -> None:
+        for call in one.open.values():
+            if call.stage not in ("new", "answered"):
+                self.counts.broken_off(call.step)
+            if call.stage in ("again", "held", "waiting"):
+                self.reports.ended(one, call, self.now, outcome)
 
     def _report(self) -> None:
-        """One report at a time: so they come in order, and what gathers meanwhile becomes one."""
-        over = not (self.passes or self.asking or self.full or self.closed)
-        last_of_this_run = self.full and not self.asking and bool(self.notes)
-        if not self.reporting and (over or last_of_this_run or (self.notes.pressing and not self.full)):
-            self.reporting = True
-            asyncio.create_task(self._tell_people(over))  # noqa: RUF006  # the loop of a workflow keeps its tasks
-
-    async def _tell_people(self, over: bool) -> None:
-        notes, left = self.notes.take()
-        ended = over and not self.notes
-        about = {**self.ids, "version": self.input.version, "left": left, "now": self.now}
-        note = NoteInput(**about, notes=notes, ended=ended)
-        await workflow.execute_activity("note", note, summary="note how far they are", priority=self.priority, **NOTING)
-        if failed := [each for each in left if each.state == "failed"]:
-            failures = Failures(**about | {"left": failed})
-            await workflow.execute_activity(
-                "report_failures", failures, summary="tell of failures", priority=self.priority, **NOTING
-            )
-        self.reporting, self.closed, self.news = False, ended, True
-
-    # -- from one run to the next ------------------------------------------------------------------------------------
-
-    def hand_over(self) -> CohortInput:
-        """For a run with an empty history; nothing may be at work, or happen between this and the end of the run."""
-        whole = {
-            **journals.write(self.passes.values()),
-            "paused": self.paused,
-            "steps": self.counts.steps,
-            "left": self.counts.left,
-        }
-        return self.input.model_copy(update={"members": [], "handed_over": journals.pack(whole)})
-
-    def _take_over(self, handed_over: str) -> None:
-        whole = journals.unpack(handed_over)
-        self.passes = journals.read(whole, self.desk)
-        self.untold = {member: one for member, one in self.passes.items() if one.log}
-        self.paused = whole["paused"]
-        self.counts.steps, self.counts.left = whole["steps"], whole["left"]
-
-    def progress(self) -> CohortProgress:
-        return self.counts.progress(self.state, len(self.passes))
+        reports, at_work = self.reports, self.questions.asking > 0
+        if not reports.reporting:
+            over = not (self.passes or at_work or self.full or reports.closed)
+            before_the_next_run = self.full and not at_work and reports.waiting
+            if over or before_the_next_run or (reports.pressing and not self.full):
+                reports.send(self.now, over=over)
 
     # -- what others tell --------------------------------------------------------------------------------------------
 
@@ -330,15 +266,32 @@ class Cohort:
             call = one and one.open.get(event.call)
             if one and call and call.is_open and not one.ending:
                 value = {"id": str(event.event_id), "name": event.name, "occurred_at": event.occurred_at.isoformat()}
-                self._answer(one, call, value, came_at=_occurred(call, value))
+                self._answer(one, call, value)
+
+    def join(self, join: Join) -> None:
+        """Newcomers; those who are known already, perhaps from an earlier telling, change nothing."""
+        self.news, now = True, _now()
+        for member, who in enumerate(join.members, join.first):
+            if member < self.numbers:
+                continue
+            one = self.passes[member] = Pass(
+                member, who, Start(self.input.version, now, since=who.entered_at), self.desk
+            )
+            self.newcomers.append(one)
+            self.numbers = member + 1
+            if leave := self.early.pop(member, None):
+                self.leave([leave])
 
     def leave(self, those: Iterable[Leave]) -> None:
+        """Who is not known yet is told so as soon as it comes."""
         for each in those:
             if one := self.passes.get(each.member):
                 one.leave(Ending(each.state, each.reason, converted=each.converted))
+            elif each.member >= self.numbers:
+                self.early[each.member] = each
 
     def pause(self) -> None:
-        """Nobody takes another step. Time goes on: waits end, and are told when it goes on."""
+        """Nobody takes another step. Time goes on: waits end, which is told when the pause does."""
         self.paused = self.news = True
 
     def resume(self) -> None:
@@ -346,37 +299,82 @@ class Cohort:
         for one in self.passes.values():
             for call in one.open.values():
                 if call.stage == "held" and call.future:
-                    self._queue(one, call)
+                    self.questions.put(one, call)
 
     def cancel(self, reason: str) -> None:
         self.news = True
         for one in self.passes.values():
             one.leave(Ending("cancelled", reason))
 
+    def migrate(self, to: Migration) -> None:
+        """Those whose step is in this version too go on in it, from the beginning of that step, once nothing is at work
+        for them any more."""
+        self.news = True
+        self.definitions[to.version] = to.definition
+        self.migrating = dict.fromkeys(self.passes, to.version)
+
+    def _migrate(self) -> None:
+        for member, version in list(self.migrating.items()):
+            one = self.passes.get(member)
+            call = one and one.at_rest
+            if one is None or one.ending:
+                del self.migrating[member]
+            elif call:
+                del self.migrating[member]
+                there = types(self.definitions[version])
+                before = self.definitions.get(one.began.version, self.input.definition)
+                if before and call.step in there and there[call.step] == types(before).get(call.step):
+                    self._begin_again(one, call, version)
+
+    def _begin_again(self, one: Pass, call: Call, version: int) -> None:
+        one.stop(Ending("exited", "migrated"))
+        self._break_off(one, "migrated")
+        start = Start(version, call.entered_at, one.since, one.taken, call.step)
+        again = self.passes[one.member] = Pass(one.member, one.who, start, self.desk)
+        self._start(again)
+
+    # -- from one run to the next ------------------------------------------------------------------------------------
+
+    def hand_over(self) -> CohortInput:
+        """For a run with an empty history; nothing may be at work, or happen between this and the end of the run."""
+        state = {
+            **journals.write(self.passes.values()),
+            "paused": self.paused,
+            "steps": self.counts.steps,
+            "left": self.counts.left,
+            "definitions": self.definitions,
+            "migrating": self.migrating,
+            "numbers": self.numbers,
+            "early": [each.model_dump(mode="json") for each in self.early.values()],
+        }
+        return self.input.model_copy(update={"members": [], "handed_over": journals.pack(state)})
+
+    def _take_over(self, handed_over: str) -> None:
+        state = journals.unpack(handed_over)
+        self.passes = journals.read(state, self.desk)
+        self.untold = {member: one for member, one in self.passes.items() if one.log}
+        self.paused = state["paused"]
+        self.counts.steps, self.counts.left = state["steps"], state["left"]
+        self.definitions = {int(version): definition for version, definition in state["definitions"].items()}
+        self.migrating = {int(member): version for member, version in state["migrating"].items()}
+        self.numbers = state["numbers"]
+        self.early = {each["member"]: Leave(**each) for each in state["early"]}
+
 
 def _now() -> datetime:
     """To the millisecond, as journals keep it."""
-    now = workflow.now()
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return _to_millisecond(workflow.now())
 
 
-def _whose(group: Group) -> dict[str, Any]:
-    """The callers; and if they wait for something to happen, since when it counts for each."""
-    if group[0][1].until is None:
-        return {"callers": [call.caller for _, call in group], "since": None}
-    first = min(one.since for one, _ in group)
-    callers = [
-        Caller(member=one.member, call=call.caller.call, since=one.since if one.since > first else None)
-        for one, call in group
-    ]
-    return {"callers": callers, "since": first}
+def _to_millisecond(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _occurred(call: Call, value: Any) -> datetime | None:
-    """When an event that was waited for occurred: what comes after it, in the same second even, is news."""
-    if call.until is None or not isinstance(value, dict):
-        return None
-    return datetime.fromisoformat(value["occurred_at"])
+def _after(event: dict[str, str] | None, now: datetime) -> datetime:
+    """From when on it is another event; without one, from now on."""
+    if event is None:
+        return now
+    return min(_to_millisecond(datetime.fromisoformat(event["occurred_at"])) + MILLISECOND, now)
 
 
 def _outcome(call: Call, value: Any) -> str:
@@ -388,7 +386,7 @@ def _outcome(call: Call, value: Any) -> str:
             return value
         case {"occurred_at": _}:
             return "happened"
-        case {"state": state, "reason": str(reason)} if reason:
+        case {"state": str(state), "reason": str(reason)} if reason:
             return f"{state}: {reason}"
         case {"state": str(state)}:
             return state

@@ -67,6 +67,7 @@ def _row(one: Pass, words: _Words) -> list[Any]:
         words.place(who.zone),
         (who.entered_at - EPOCH) // MICROSECOND,
         words.place(who.trigger),
+        words.place([began.version, began.step]),
         [_milliseconds(began.now), (began.since - EPOCH) // MICROSECOND, began.first],
         [entry.call for entry in one.log],
         [words.place(entry.step) for entry in one.log],
@@ -84,26 +85,25 @@ def _open(call: Call, words: _Words) -> list[Any]:
 
 
 def _pass(row: list[Any], words: list[Any], desk: Desk) -> Pass:
-    member, contact_id, zone, entered_at, trigger, (now, since, first), calls, steps, moments, lags, values, opened = (
-        row
-    )
+    member, contact_id, zone, entered_at, trigger, *course, calls, steps, moments, lags, values, opened = row
+    (version, step), (now, since, first) = words[course[0]], course[1]
     who = Member(
         contact_id=UUID(contact_id),
         zone=words[zone],
         entered_at=EPOCH + entered_at * MICROSECOND,
         trigger=words[trigger],
     )
-    one = Pass(member, who, Start(_moment(now), EPOCH + since * MICROSECOND, first), desk)
+    one = Pass(member, who, Start(version, _moment(now), EPOCH + since * MICROSECOND, first, step), desk)
     came_at = now
-    for call, step, after, lag, told in zip(calls, steps, moments, lags, values, strict=True):
+    for number, name, after, lag, what in zip(calls, steps, moments, lags, values, strict=True):
         came_at += after
-        value, problem = words[told]
+        value, problem = words[what]
         told_at = None if lag is None else _moment(came_at + lag)
-        one.log.append(Entry(call, words[step], _moment(came_at), value, problem, told_at))
+        one.log.append(Entry(number, words[name], _moment(came_at), value, problem, told_at))
     one.known.update(calls)
     for number, what, entered, wakes_at in opened:
-        step, kind, stage, attempt = words[what]
-        call = Call(Caller(member=member, call=number), step, _moment(entered), kind, stage=stage, attempt=attempt)
+        name, kind, stage, attempt = words[what]
+        call = Call(Caller(member=member, call=number), name, _moment(entered), kind, stage=stage, attempt=attempt)
         call.wakes_at = wakes_at and _moment(wakes_at)
         one.open[number] = call
     return one

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from activities.journey_inputs import Caller, LeftAs, Member
 from workflows.journey import Contact, Exit, Journey, StepFailed, Way
@@ -55,21 +55,23 @@ class Entry:
     told_at: datetime | None = None
 
 
-@dataclass(slots=True)
-class Ending:
+class Ending(NamedTuple):
+    """How a pass ended, and why."""
+
     state: LeftAs
     reason: str = ""
     problem: str = ""
     converted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where the code begins."""
+class Start(NamedTuple):
+    """Where a pass begins."""
 
+    version: int
     now: datetime  # the journey's clock
     since: datetime  # when the contact woke last: what happens from then on counts
     first: int = 0  # the number of its first step
+    step: str | None = None  # one that it begins at, instead of the first
 
 
 @dataclass(slots=True)
@@ -98,6 +100,15 @@ class Pass:
         self.open: dict[int, Call] = {}
         self.ending: Ending | None = None
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def at_rest(self) -> Call | None:
+        """The one step that the contact is in, if it waits for time to pass or has not been asked of an activity."""
+        calls = [call for call in self.open.values() if call.is_open]
+        if self.told < len(self.log) or len(calls) != 1 or not calls[0].future:
+            return None
+        untouched = calls[0].stage == "queued" and calls[0].wakes_at is None
+        return calls[0] if untouched or calls[0].stage == "waiting" else None
 
     def start(self, way: Way) -> None:
         self.task = asyncio.create_task(self._go(way))
@@ -170,11 +181,13 @@ class Pass:
 
     def leave(self, ending: Ending) -> None:
         """End the pass, wherever it is."""
-        if self.ending:
-            return
-        ending.problem = ending.problem[:LONGEST_PROBLEM]
+        if not self.ending:
+            self.desk.endings.append(self)
+            self.stop(ending._replace(problem=ending.problem[:LONGEST_PROBLEM]))
+
+    def stop(self, ending: Ending) -> None:
+        """Let no more of the code run."""
         self.ending = ending
-        self.desk.endings.append(self)
         for call in self.open.values():
             if call.future:
                 call.future.cancel()
