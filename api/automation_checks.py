@@ -8,7 +8,7 @@ from uuid import UUID
 from activities.launches import find_problems as problems_of_campaign
 from activities.launches import sender_problems
 from api.errors import Conflict
-from database import accounts, automations, reach, stored_segments, templates
+from database import accounts, automations, journeys, reach, stored_segments, templates
 from database.automations import Automation
 from database.engine import Connection
 from marketing.accounts import Account
@@ -20,7 +20,7 @@ from marketing.exits import ExitIf
 from marketing.problems import Problem, Severity, problems
 from marketing.segments import path, segments_in
 from marketing.steps import Activity, AddTo, Branch, CreateCampaign, Notify, RemoveFrom, Send, Step, walk
-from marketing.stored_segments import SegmentKind, SegmentState
+from marketing.stored_segments import SegmentState
 from marketing.triggers import OnSchedule, OnSegmentEntered, OnSegmentLeft
 from workflows.code import Loaded
 
@@ -34,7 +34,7 @@ async def check_activatable(tx: Connection, account_id: UUID, automation: Automa
         Conflict: with every problem that stands in the way.
     """
     definition = automation.definition
-    await stored_segments.keep(tx, [segment_id for _, segment_id, _ in _segments(definition)])
+    await stored_segments.keep(tx, [segment_id for _, segment_id in _segments(definition)])
     account = await accounts.read(tx, account_id)
     found = [each async for each in _Checks(tx, account, code).problems(definition)]
     wrong = [each for each in found if each.severity is Severity.ERROR]
@@ -48,7 +48,10 @@ async def check_activatable(tx: Connection, account_id: UUID, automation: Automa
 
 async def _check_for_circles(tx: Connection, automation: Automation) -> None:
     others = {each.id: each for each in await automations.active(tx)} | {automation.id: automation}
-    if way := circle(automation.id, {each.id: each.definition for each in others.values()}):
+    steps = [step for each in others.values() for _, step in walk(each.definition.steps)]
+    called = {step.segment for step in steps if isinstance(step, AddTo | RemoveFrom)}
+    segments = {name: found[0] for name in called if (found := await journeys.static_segments(tx, name))}
+    if way := circle(automation.id, {each.id: each.definition for each in others.values()}, segments):
         told = " → ".join(f"“{others[each].name}”" for each in way)
         raise Conflict(
             f"These automations would set each other off for ever: {told}. Change a trigger or a step of one of them.",
@@ -56,21 +59,19 @@ async def _check_for_circles(tx: Connection, automation: Automation) -> None:
         )
 
 
-def _segments(definition: AutomationDefinition) -> Iterator[tuple[str, UUID, bool]]:
-    """Each segment that is named, with its place, and whether contacts are added to it or removed."""
+def _segments(definition: AutomationDefinition) -> Iterator[tuple[str, UUID]]:
+    """Each segment that is looked at, with its place."""
     trigger = definition.trigger
     if isinstance(trigger, OnSegmentEntered | OnSegmentLeft | OnSchedule):
-        yield "trigger.segment", trigger.segment, False
+        yield "trigger.segment", trigger.segment
     for asked in segments_in(definition.entry) if definition.entry else ():
-        yield "entry", asked, False
+        yield "entry", asked
     for number, each in enumerate(definition.exit_on):
         for asked in segments_in(each.if_) if isinstance(each, ExitIf) else ():
-            yield f"exit_on[{number}].if", asked, False
+            yield f"exit_on[{number}].if", asked
     for place, step in walk(definition.steps):
-        if isinstance(step, AddTo | RemoveFrom):
-            yield f"{path(place)}.segment", step.segment, True
         for asked in segments_in(step.if_) if isinstance(step, Branch) else ():
-            yield f"{path(place)}.if", asked, False
+            yield f"{path(place)}.if", asked
 
 
 def _error(code: str, part: str, message: str) -> Problem:
@@ -98,16 +99,13 @@ class _Checks:
 
     async def _of_segments(self, definition: AutomationDefinition) -> list[Problem]:
         named = list(_segments(definition))
-        known = await stored_segments.standings(self._tx, [segment_id for _, segment_id, _ in named])
+        known = await stored_segments.standings(self._tx, [segment_id for _, segment_id in named])
         found = []
-        for place, segment_id, by_hand in named:
+        for place, segment_id in named:
             standing = known.get(segment_id)
             if standing is None:
                 message = f"There is no segment {segment_id} (any more). GET /api/segments lists yours."
                 found.append(_error("unknown_segment", place, message))
-            elif by_hand and standing.kind is SegmentKind.DYNAMIC:
-                message = f"The criteria of the segment “{standing.name}” say who belongs: give a static one."
-                found.append(_error("dynamic_segment", place, message))
             elif standing.state is SegmentState.BUILDING:
                 message = f"The members of the segment “{standing.name}” are still being found. Try again in a moment."
                 found.append(_error("segment_building", place, message))
@@ -117,6 +115,10 @@ class _Checks:
         match step:
             case Send():
                 return [*self._of_channels(step, place), *await self._of_message(step, place)]
+            case AddTo() | RemoveFrom():
+                if len(same := await journeys.static_segments(self._tx, step.segment)) != 1:
+                    message = f"There is {'more than one' if same else 'no'} static segment “{step.segment}”."
+                    return [_error("unknown_segment", f"{place}.segment", message)]
             case Activity() if step.name not in self._code.activities:
                 known = ", ".join(sorted(self._code.activities)) or "none"
                 message = f"The workers have no activity {step.name!r}. They have {known}."

@@ -159,15 +159,13 @@ class Standing:
     """May a campaign go to this segment yet?"""
 
     name: str
-    kind: SegmentKind
     state: SegmentState
 
 
 async def standings(tx: Connection, ids: Sequence[UUID]) -> dict[UUID, Standing]:
     """How those of these segments stand that there are."""
-    columns = (segments.c.id, segments.c.name, segments.c.kind, segments.c.state)
-    rows = await tx.execute(select(*columns).where(segments.c.id.in_(ids), _LIVING))
-    return {row.id: Standing(row.name, SegmentKind(row.kind), SegmentState(row.state)) for row in rows}
+    query = select(segments.c.id, segments.c.name, segments.c.state).where(segments.c.id.in_(ids), _LIVING)
+    return {row.id: Standing(row.name, SegmentState(row.state)) for row in await tx.execute(query)}
 
 
 async def keep(tx: Connection, ids: Sequence[UUID]) -> None:
@@ -216,7 +214,11 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
             UNION ALL
             SELECT 'automation', automations.id, name FROM automations JOIN automation_versions
                 ON automation_id = automations.id AND automation_versions.version = automations.version
-            WHERE state <> 'draft' AND deleted_at IS NULL AND strpos(CAST(definition AS text), :id) > 0
+            WHERE state <> 'draft' AND deleted_at IS NULL AND (
+                strpos(CAST(definition AS text), :id) > 0
+                OR jsonb_path_exists(definition, '$.** ? (@.segment == $name)', (
+                    SELECT jsonb_build_object('name', segments.name) FROM segments
+                    WHERE CAST(segments.id AS text) = :id)))
             ORDER BY kind, id LIMIT :limit
         """),
         {"subject": f"{_SEGMENT}{segment_id}", "id": str(segment_id), "limit": limit},

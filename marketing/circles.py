@@ -21,27 +21,35 @@ class Effect(NamedTuple):
     known: Mapping[str, str] = {}
 
 
-def circle(start: UUID, automations: Mapping[UUID, AutomationDefinition]) -> list[UUID]:
+def circle(
+    start: UUID, automations: Mapping[UUID, AutomationDefinition], segments: Mapping[str, UUID] | None = None
+) -> list[UUID]:
     """The way from an automation through those that it sets off back to itself, `[start, …, start]`; empty if there is
     none.
 
     Counted is what steps do for certain. Who enters or leaves a segment whose criteria decide, and what activities and
     other programs do, nobody knows beforehand; nor what automations do that are written in Python.
+
+    Args:
+        segments: the ids of those that steps call by their names.
     """
+    ids = {name: str(each) for name, each in (segments or {}).items()}
     return loop(
         start,
         {
             one: [
                 other
                 for other, its in automations.items()
-                if any(_sets_off(effect, its) for _, step in walk(definition.steps) for effect in _effects(one, step))
+                if any(
+                    _sets_off(effect, its) for _, step in walk(definition.steps) for effect in _effects(one, step, ids)
+                )
             ]
             for one, definition in automations.items()
         },
     )
 
 
-def _effects(source_id: UUID, step: Step) -> Iterator[Effect]:
+def _effects(source_id: UUID, step: Step, ids: Mapping[str, str]) -> Iterator[Effect]:
     match step:
         case Send():
             yield from (Effect(f"event:{name}", {"campaign_id": str(source_id)}) for name in _OF_MESSAGES)
@@ -49,8 +57,9 @@ def _effects(source_id: UUID, step: Step) -> Iterator[Effect]:
             yield from (Effect(f"event:{name}") for name in _OF_MESSAGES)
         case AddTo() | RemoveFrom():
             name = "segment.entered" if isinstance(step, AddTo) else "segment.left"
-            yield Effect(f"{name}:{step.segment}")
-            yield Effect(f"event:{name}", {"properties.segment_id": str(step.segment)})
+            segment = ids.get(step.segment, step.segment)
+            yield Effect(f"{name}:{segment}")
+            yield Effect(f"event:{name}", {"properties.segment_id": segment})
         case Tag():
             yield from (Effect(f"tag:{tag}") for tag in step.add)
             yield Effect("event:contact.changed")

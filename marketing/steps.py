@@ -199,18 +199,21 @@ class Exit(_Step):
 # -- contacts --------------------------------------------------------------------------------------------------------
 
 
+StaticSegment = Annotated[Printable, Field(min_length=1, max_length=200, description="Its id, or its name.")]
+
+
 class AddTo(_Step):
     """Add the contact to a static segment."""
 
     type: Literal["add_to"]
-    segment: SegmentId
+    segment: StaticSegment
 
 
 class RemoveFrom(_Step):
     """Remove the contact from a static segment."""
 
     type: Literal["remove_from"]
-    segment: SegmentId
+    segment: StaticSegment
 
 
 def _kept(normal: Callable[[str], str]) -> AfterValidator:

@@ -73,7 +73,7 @@ def nested(depth: int) -> Any:
             ".variants.b.steps[0]",
             "name at least one tag",
         ),
-        ({"type": "add_to", "segment": "VIPs"}, ".segment", "takes an id"),
+        ({"type": "add_to", "segment": ""}, ".segment", "needs at least 1"),
         ({"type": "update_contact", "changes": {}}, ".changes", "give at least one of first_name"),
         ({"type": "update_contact", "changes": {"email": "a@example.com"}}, ".changes.email", "is not understood here"),
         ({"type": "update_contact", "changes": {"country": "Atlantis"}}, ".changes.country", "is no country"),
