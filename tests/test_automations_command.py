@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
+
+from local_stack import EmbeddedTemporal
+from tests.workflows.test_code_checks import TAGGED, WRITTEN, inside
 
 ROOT = Path(__file__).parents[1]
 BROKEN = """\
@@ -60,3 +64,31 @@ async def test_what_is_wrong_on_disk_is_told_without_a_traceback(folder: str | N
 async def test_an_unknown_name_is_told() -> None:
     status, said = await carillon("graph", "nobody")
     assert status == 2 and "nobody" in said
+
+
+async def test_check_ends_with_status_1_if_any_would_break(
+    temporal: Client, temporal_server: EmbeddedTemporal, tmp_path: Path
+) -> None:
+    async with inside(temporal, tmp_path) as found:
+
+        async def check() -> tuple[int, str]:
+            return await carillon(
+                *("check", "--automation", str(found.automation_id)),
+                CARILLON_AUTOMATIONS=str(tmp_path),
+                CARILLON_TEMPORAL_ADDRESS=temporal_server.address,
+            )
+
+        assert await check() == (0, "1 cohorts replayed: 0 would break.\n")
+        found.write(WRITTEN.replace(TAGGED, ""))
+        status, said = await check()
+        assert status == 1
+        assert said == (
+            f"automation-{found.automation_id}/cohort-1: After “send:one”, 5 contacts took “tag:two”; the code on disk "
+            "does not come to that.\n1 cohorts replayed: 1 would break.\n"
+        )
+
+
+async def test_check_needs_a_temporal_that_answers() -> None:
+    status, said = await carillon("check", CARILLON_TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert status == 1
+    assert said == "carillon: Temporal does not answer at 127.0.0.1:1 (CARILLON_TEMPORAL_ADDRESS)\n"

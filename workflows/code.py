@@ -62,6 +62,12 @@ def know(written: Written) -> None:
     _WATCHED.add(written.function.__module__)
 
 
+def forget(module: str) -> None:
+    """Passes do not find what a module had, which is about to be read again."""
+    for key in [key for key, function in _KNOWN.items() if function.__module__ == module]:
+        del _KNOWN[key]
+
+
 def know_function(function: Way) -> AutomationCode:
     """The same for one that is in no file of automations, such as that of a test: the sandbox does not watch it."""
     code: AutomationCode = function.automation  # type: ignore[attr-defined]  # what the decorator leaves

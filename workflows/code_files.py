@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from temporalio import activity
 
 from marketing.automations import AutomationDefinition
-from workflows.code import Loaded, Written, know
+from workflows.code import Loaded, Written, forget, know
 from workflows.code_rules import broken_rules
 from workflows.journey import AutomationCode
 
@@ -116,6 +116,7 @@ def _read(folder: Path) -> list[str]:
     for name in [name for name in _FILES.modules if name.startswith(f"{package}.")]:
         del _FILES.modules[name]
         sys.modules.pop(name, None)
+        forget(name)
     problems: list[str] = []
     for file in files:
         try:
