@@ -38,11 +38,14 @@ class UncertainDelivery(BaseModel):
     """A message of which nobody knows whether it arrived, with what the relay's log knows it by."""
 
     delivery_id: UUID
-    campaign_id: UUID
+    campaign_id: UUID = Field(description="Or the id of an automation.")
     campaign_name: str
     contact_id: UUID
     email: str | None
-    message_id: str = Field(description="The `Message-ID` header. A message that is sent again keeps it.")
+    message_id: str | None = Field(
+        description="The `Message-ID` header, which a message keeps that is sent again. Of automations, who change what"
+        " they say, it is not known: it begins with the id of the delivery."
+    )
     reason: UncertainReason
     reply: str | None = Field(description="The provider's last words, or ours about why there are none.")
     attempts: int
@@ -174,6 +177,10 @@ async def resolve_deliveries(resolution: Resolution, request: Request, caller: E
 
 async def _check_campaign(caller: Caller, campaign_id: UUID, action: Action) -> None:
     async with caller.transaction(effective=False) as tx:
+        if await resolutions.is_automation(tx, campaign_id):
+            if action is Action.RESEND:
+                raise Conflict(why_not(action, "uncertain", None, deleted=False, of_a_journey=True))
+            return
         campaign = await find(tx, campaign_id)
     if action is Action.RESEND and campaign.state not in RESENDING:
         raise Conflict(why_not(action, "uncertain", campaign.state, deleted=False), campaign_status=campaign.state)
@@ -208,7 +215,7 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
 
 
 def _told(found: Uncertain) -> UncertainDelivery:
-    domain = address(found.from_email).rpartition("@")[2]
+    domain = address(found.from_email).rpartition("@")[2] if found.from_email else None
     return UncertainDelivery.model_validate(
-        {**vars(found), "message_id": f"<{found.delivery_id.hex}@{domain}>"},
+        {**vars(found), "message_id": f"<{found.delivery_id.hex}@{domain}>" if domain else None},
     )

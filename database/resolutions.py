@@ -19,7 +19,7 @@ from marketing.resolutions import ACCEPTED_BY_HAND, RESENDING, Action, why_not
 _RESOLVE = """
     WITH chosen AS (
         SELECT deliveries.id, deliveries.reason, deliveries.finished_at
-        FROM deliveries JOIN campaigns ON campaigns.id = deliveries.campaign_id
+        FROM deliveries LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
         WHERE {which} AND (:accept OR campaigns.state = ANY (:resending) AND campaigns.deleted_at IS NULL
             AND deliveries.enrollment_id IS NULL)
         ORDER BY deliveries.id LIMIT :limit FOR UPDATE OF deliveries
@@ -78,11 +78,11 @@ class Uncertain:
     """A message of which nobody knows whether it arrived."""
 
     delivery_id: UUID
-    campaign_id: UUID
+    campaign_id: UUID  # or the id of an automation
     campaign_name: str
     contact_id: UUID
     email: str | None
-    from_email: str
+    from_email: str | None  # which of an automation's message nobody has kept
     reason: str
     reply: str | None
     attempts: int
@@ -154,6 +154,12 @@ async def why_left(tx: Connection, action: Action, ids: Sequence[UUID]) -> dict[
     return {each: found.get(each) or why_not(action, None, None, deleted=False) for each in ids}
 
 
+async def is_automation(tx: Connection, source_id: UUID) -> bool:
+    """Whether this is, or was, an automation."""
+    query = text("SELECT EXISTS (SELECT FROM automations WHERE id = :id)")
+    return bool((await tx.execute(query, {"id": source_id})).scalar_one())
+
+
 async def count(tx: Connection, which: Which) -> int:
     """How many of them are uncertain."""
     query = text(f"SELECT count(*) FROM deliveries WHERE {which.condition}")
@@ -169,11 +175,14 @@ async def page(
     beyond = "AND (deliveries.campaign_id, deliveries.id) > (:after_campaign, :after_delivery)" if after else ""
     rows = await tx.execute(
         text(f"""
-            SELECT deliveries.id AS delivery_id, deliveries.campaign_id, campaigns.name AS campaign_name,
-                deliveries.contact_id, contacts.email, campaigns.plan->'email'->>'from_email' AS from_email,
+            SELECT deliveries.id AS delivery_id, deliveries.campaign_id,
+                coalesce(campaigns.name, automations.name) AS campaign_name, deliveries.contact_id, contacts.email,
+                coalesce(campaigns.plan #>> ARRAY['messages', deliveries.step, 'from_email'],
+                    campaigns.plan #>> '{{email,from_email}}') AS from_email,
                 deliveries.reason, deliveries.reply, deliveries.attempts, deliveries.leased_at,
                 deliveries.finished_at AS uncertain_since
-            FROM deliveries JOIN campaigns ON campaigns.id = deliveries.campaign_id
+            FROM deliveries LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
+            LEFT JOIN automations ON automations.id = deliveries.campaign_id
             LEFT JOIN contacts ON contacts.id = deliveries.contact_id
             WHERE {which.condition} {beyond}
             ORDER BY deliveries.campaign_id, deliveries.id LIMIT :limit

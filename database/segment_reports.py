@@ -23,9 +23,10 @@ _MESSAGES = text("""
     WHERE segment_id = ANY (CAST(:segments AS uuid[]))
     AND deliveries.state IN ('sent', 'delivered', 'bounced', 'complained')
     AND deliveries.leased_at >= :since AND deliveries.leased_at < :until
-    -- The ledger is found by campaign: those that sent nothing within the window need no look.
+    -- The ledger is found by its source: those that sent nothing within the window need no look.
     AND deliveries.campaign_id = ANY (ARRAY(
-        SELECT id FROM campaigns WHERE created_at < :until AND (finished_at IS NULL OR finished_at >= :since)))
+        SELECT id FROM campaigns WHERE created_at < :until AND (finished_at IS NULL OR finished_at >= :since)
+        UNION ALL SELECT id FROM automations WHERE activated_at < :until))
     GROUP BY segment_id
 """)
 

@@ -18,11 +18,12 @@ _READ = text("""
     SELECT accounts.name AS sender, accounts.postal_address, accounts.topics,
            coalesce(deliveries.channel, 'email') AS channel,
            CASE WHEN deliveries.channel <> 'email' THEN contacts.phone ELSE contacts.email END AS address,
-           coalesce(coalesce(campaigns.plan, campaigns.definition) ->> 'topic', '') AS topic
+           coalesce(coalesce(campaigns.plan, campaigns.definition) ->> 'topic', automations.topic, '') AS topic
     FROM contacts
     JOIN accounts ON accounts.id = contacts.account_id
     LEFT JOIN deliveries ON deliveries.id = :delivery_id AND deliveries.contact_id = contacts.id
     LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
+    LEFT JOIN automations ON automations.id = deliveries.campaign_id
     WHERE contacts.id = :contact_id
 """)
 

@@ -7,24 +7,27 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 
 from database.engine import Connection
-from marketing.timelines import CampaignName, Message, TimelineItem, Told, summary
+from marketing.timelines import Message, SourceName, TimelineItem, Told, summary
 
 # Each part brings its own newest, so that only those few are put in order, and named with their campaign and message.
 _PAGE = """
-    WITH told AS (
+    WITH sources AS NOT MATERIALIZED (
+        SELECT id, name AS campaign_name, NULL AS automation_name FROM campaigns
+        UNION ALL SELECT id, NULL, name FROM automations
+    ), told AS (
         -- What became of a message the ledger tells below, also of those that were never sent.
         (SELECT id, at, name, properties, value, currency, machine, campaign_id, delivery_id
          FROM (SELECT *, occurred_at AS at FROM events WHERE contact_id = :contact_id) AS events
          WHERE name NOT IN ('message.sent', 'message.failed', 'message.uncertain') {beyond} {named}
          ORDER BY at DESC, id DESC LIMIT :limit)
         UNION ALL
-        -- From campaign to campaign, for which there is an index: one by contact would cost something for each message.
+        -- From source to source, for which there is an index: one by contact would cost something for each message.
         (SELECT id, at, name, '{{}}'::jsonb, NULL, NULL, false, campaign_id, id FROM (
-             SELECT message.* FROM campaigns CROSS JOIN LATERAL (
+             SELECT message.* FROM sources CROSS JOIN LATERAL (
                  SELECT id, campaign_id, coalesce(finished_at, leased_at, not_before) AS at,
                         'message.' || CASE WHEN state = 'planned' AND attempts > 0 THEN 'deferred'
                             ELSE state END AS name
-                 FROM deliveries WHERE campaign_id = campaigns.id AND contact_id = :contact_id OFFSET 0
+                 FROM deliveries WHERE campaign_id = sources.id AND contact_id = :contact_id OFFSET 0
              ) AS message
          ) AS messages
          WHERE true {beyond} {named} ORDER BY at DESC, id DESC LIMIT :limit)
@@ -36,8 +39,8 @@ _PAGE = """
          ) AS arrival
          WHERE true {beyond} {named})
     )
-    SELECT told.*, campaigns.name AS campaign_name, channel, deliveries.state, reason, reply, attempts
-    FROM told LEFT JOIN campaigns ON campaigns.id = told.campaign_id
+    SELECT told.*, campaign_name, automation_name, channel, deliveries.state, reason, reply, attempts
+    FROM told LEFT JOIN sources ON sources.id = told.campaign_id
     LEFT JOIN deliveries ON deliveries.id = told.delivery_id
     ORDER BY at DESC, told.id DESC LIMIT :limit
 """
@@ -81,14 +84,15 @@ def _item(row: RowMapping) -> TimelineItem:
         value=row["value"],
         currency=row["currency"],
         machine=row["machine"],
-        campaign=row["campaign_name"],
+        campaign=row["campaign_name"] or row["automation_name"],
         channel=row["channel"],
         reason=row["reason"],
     )
     return TimelineItem(
         **{name: row[name] for name in ("id", "at", "name", "properties", "value", "currency", "machine")},
         summary=summary(row["name"], told),
-        campaign=CampaignName(id=row["campaign_id"], name=row["campaign_name"]) if row["campaign_name"] else None,
+        campaign=SourceName(id=row["campaign_id"], name=row["campaign_name"]) if row["campaign_name"] else None,
+        automation=SourceName(id=row["campaign_id"], name=row["automation_name"]) if row["automation_name"] else None,
         delivery=Message(
             id=row["delivery_id"],
             **{name: row[name] for name in ("channel", "state", "reason", "reply", "attempts")},

@@ -22,7 +22,7 @@ class Message(BaseModel):
     attempts: int
 
 
-class CampaignName(BaseModel):
+class SourceName(BaseModel):
     id: UUID
     name: str
 
@@ -38,7 +38,8 @@ class TimelineItem(BaseModel):
     value: Decimal | None
     currency: str | None
     machine: bool  # done by a program: a scanner, a proxy, a prefetching mail program
-    campaign: CampaignName | None
+    campaign: SourceName | None
+    automation: SourceName | None
     delivery: Message | None
 
 

@@ -23,6 +23,7 @@ from tests.audience import people
 from tests.broadcast import Broadcast, arrived, broadcast, taken
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from tests.delivering import Provider, deliver, execute, freeze
+from tests.journeys import steps
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.connection import connect
 from workflows.inputs import CampaignInput
@@ -345,3 +346,26 @@ async def test_a_decision_that_temporal_did_not_hear_of_is_carried_out_by_the_sw
 async def test_no_page_begins_behind_what_is_no_cursor(api: httpx.AsyncClient, cursor: str) -> None:
     assert (await api.get("/api/deliveries", params={"cursor": cursor})).status_code == 422
     assert (await api.get("/api/deliveries", params={"cursor": "x" * 43})).json()["items"] == []
+
+
+# -- of automations --------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_uncertain_of_an_automation_is_listed_with_it_and_can_be_accepted_alone(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    taken = await steps(account, 2, Provider(Uncertain(DOUBT)))
+    await taken.send()
+    automation = str(taken.inside.automation_id)
+    found = await uncertain(api, campaign_id=automation)
+    assert len(found) == 2
+    for each in found:
+        assert each["campaign_id"] == automation and each["campaign_name"].startswith("Welcome ")
+        assert each["message_id"] is None
+    again = await api.post("/api/deliveries/resolve", json={"action": "resend", "campaign_id": automation})
+    assert again.status_code == 409 and "has gone on since" in again.json()["detail"]
+    one = await resolve(api, "accept", delivery_ids=[found[0]["delivery_id"]])
+    assert one["resolved"] == 1 and not one["not_resolved"]
+    assert (await resolve(api, "accept", campaign_id=automation))["resolved"] == 1
+    assert await taken.ledger() == {"sent:accepted_by_hand": 2}
+    assert await taken.figures() == {"planned": 2, "sent": 2, "accepted": 2}

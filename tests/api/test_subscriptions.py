@@ -10,9 +10,13 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from activities.journey_inputs import Answer
+from channels.outbox import Outbox
 from database import accounts
 from marketing.accounts import AccountSettings, Topic
 from tests.conftest import TestAccount, client_for
+from tests.delivering import execute
+from tests.journeys import steps
 from tests.sent import SentMessage, links, sent_messages
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}  # RFC 8058, §3.1
@@ -278,3 +282,18 @@ async def test_a_token_outlives_its_delivery(browser: httpx.AsyncClient, message
         await tx.execute(text("DELETE FROM deliveries"))
     assert (await browser.post(message.unsubscribe, data=ONE_CLICK)).status_code == 200
     assert await statuses(message) == {"": "unsubscribed"}
+
+
+async def test_one_click_in_a_message_of_an_automation_leaves_its_topic(
+    browser: httpx.AsyncClient, account: TestAccount
+) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 1, outbox)
+    await execute(account, "UPDATE automations SET topic = 'news'")
+    await taken.send()
+    way_out = outbox.messages[0].headers["List-Unsubscribe"].strip("<>")
+    assert (await browser.post(way_out, data=ONE_CLICK)).status_code == 200
+    async with account.transaction() as tx:
+        rows = (await tx.execute(text("SELECT topic, status FROM subscriptions ORDER BY topic"))).all()
+    assert [tuple(row) for row in rows] == [("", "subscribed"), ("news", "unsubscribed")]
+    assert await taken.send(call=1) == [Answer(leave="unsubscribed")]

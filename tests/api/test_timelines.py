@@ -8,11 +8,13 @@ import httpx
 import pytest
 
 from channels.base import Deferred, Message, Rejected, Uncertain
+from channels.outbox import Outbox
 from marketing.campaigns import Audience
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import TestAccount
 from tests.delivering import NOW, Provider, deliver, execute, freeze
+from tests.journeys import steps
 from tests.sent import sent_messages
 
 
@@ -222,3 +224,13 @@ async def test_a_cursor_that_is_made_up_shows_a_page_like_any_other(
     (zoe,) = await people(account, 1)
     answer = await api.get(f"/api/contacts/{zoe}/timeline", params={"cursor": cursor})
     assert (answer.status_code, len(answer.json()["items"])) == (200, 1 if cursor.startswith("_") else 0)
+
+
+async def test_a_message_of_an_automation_is_told_with_its_name(api: httpx.AsyncClient, account: TestAccount) -> None:
+    taken = await steps(account, 1, Outbox())
+    await taken.send()
+    timeline = (await api.get(f"/api/contacts/{taken.inside.contacts[0]}/timeline")).json()["items"]
+    (told,) = [each for each in timeline if each["name"] == "message.sent"]
+    assert told["campaign"] is None
+    assert told["automation"]["id"] == str(taken.inside.automation_id)
+    assert told["automation"]["name"] in told["summary"]
