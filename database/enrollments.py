@@ -1,9 +1,10 @@
 """Who is on the way through a source, at which step, and what became of each pass: what people read."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +12,9 @@ from sqlalchemy import text
 
 from database import step_counters
 from database.deliveries import skip_of_left
-from database.engine import Connection
+from database.engine import Connection, after_commit
 from database.step_counters import PASS, Amount
+from telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,10 @@ async def note(
             figures[version][step, name] = Amount(before.n + n, before.seconds + seconds)
 
     if steps:
-        for row in await tx.execute(_STEPS, {**which, **_columns(steps)}):
+        kinds = {each.step: each.kind for each in steps}
+        rows = (await tx.execute(_STEPS, {**which, **_columns(steps)})).all()
+        after_commit(tx, partial(_tell, [(kinds[row.step], row.done, row.failed) for row in rows]))
+        for row in rows:
             count(version, row.step, "entered", row.entered)
             count(version, row.step, "done", row.done, row.done_seconds)
             count(version, row.step, "failed", row.failed, row.failed_seconds)
@@ -186,6 +191,12 @@ async def note(
         await step_counters.add(tx, account_id, source_id, of, amounts, now=now)
     if ended:
         await tx.execute(_ENDED, {**which, "now": now})
+
+
+def _tell(taken: Iterable[tuple[str, int, int]]) -> None:
+    for kind, done, failed in taken:
+        metrics.steps.labels(kind, "done").inc(done)
+        metrics.steps.labels(kind, "failed").inc(failed)
 
 
 def _columns(steps: Sequence[Noted]) -> dict[str, Any]:

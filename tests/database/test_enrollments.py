@@ -12,6 +12,7 @@ from tests.conftest import TestAccount
 from tests.delivering import change_account
 from tests.enrolled import NOW
 from tests.journeys import Steps, steps
+from tests.telemetry.test_metrics import Change
 
 LATER = NOW + timedelta(minutes=10)
 
@@ -132,3 +133,24 @@ async def test_a_cohort_in_which_nobody_is_any_more_has_ended(account: TestAccou
     for _ in range(2):
         await told(taken, left=[Left(members=[0], state="completed", at=LATER)], ended=True)
     assert await rows(account, "SELECT state, ended_at FROM cohorts") == [("ended", LATER)]
+
+
+async def test_operators_are_told_of_steps_by_kind_and_of_passes_without_the_authors_reasons(
+    account: TestAccount,
+) -> None:
+    waits, sends = (Change("carillon_steps_total", kind=kind, outcome="done") for kind in ("wait", "send"))
+    broken = Change("carillon_steps_total", kind="wait", outcome="failed")
+    exited, in_all = Change("carillon_enrollments_total", outcome="exited"), Change("carillon_enrollments_total")
+    taken = await steps(account, 3, Outbox())
+    entered = in_all()
+    for _ in range(2):
+        await told(
+            taken,
+            note(0, 1, left_at=LATER),
+            note(2, left_at=LATER, error="It broke."),
+            note(0, 1, call=1, step="wait-2", left_at=LATER),
+            note(0, call=2, step="send-1", kind="send", left_at=LATER),
+            left=[Left(members=[0, 1], state="exited", reason="bought", at=LATER)],
+        )
+    assert (waits(), sends(), broken()) == (4, 1, 1)
+    assert (exited(), in_all() - entered) == (2, 2)
