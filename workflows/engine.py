@@ -47,13 +47,10 @@ class Cohort:
         ids = {name: getattr(input, name) for name in CohortRef.model_fields}
         priority = Priority(priority_key=PRIORITY_AUTOMATION, fairness_key=str(input.account_id))
         self.desk = Desk()
-        self.passes = {
-            member: Pass(member, who, Start(input.version, self.now, since=who.entered_at), self.desk)
-            for member, who in enumerate(input.members, input.first)
-        }
-        self.newcomers: list[Pass] = []  # they begin as soon as there is room in the history
-        self.numbers = input.first + len(input.members)  # whose number is lower is known
-        self.early: dict[int, Leave] = {}  # they must leave, but are not known yet
+        self.passes: dict[int, Pass] = {}  # of those inside, by member
+        self.newcomers: list[Pass] = []  # whose code does not run yet
+        self.numbers = input.first  # whoever has a lower one is known
+        self.early: dict[int, Leave] = {}  # who must leave, and is not known yet
         self.untold: dict[int, Pass] = {}  # those for whom something has come
         self.alarms = Alarms()
         self.questions = Questions(ids, priority, self._take)
@@ -67,6 +64,8 @@ class Cohort:
         self.words = 0
         if input.handed_over:
             self._take_over(input.handed_over)
+        else:
+            self.join(Join(first=input.first, members=input.members))
 
     @property
     def state(self) -> str:
@@ -79,17 +78,14 @@ class Cohort:
 
     async def run(self) -> bool:
         """Until everybody has left: True; or until it is time for a run with an empty history to take over: False."""
-        for one in self.passes.values():
-            self._start(one)
         while self.passes or not self.reports.closed:
             await self._quiet()
             self.now = _now()
-            self._welcome()
             self._wake()
             self._place()
-            self._migrate()
             self._part()
-            if self._tell():
+            self._migrate()
+            if self._welcome() or self._tell():
                 await self._breathe()
                 continue
             self._look_at_history()
@@ -102,18 +98,16 @@ class Cohort:
             workflow.set_current_details(self.counts.page(self.state, len(self.passes)))
         return True
 
-    def _welcome(self) -> None:
-        while self.newcomers and not self.full:
-            one = self.newcomers.pop(0)
+    def _welcome(self) -> bool:
+        """Have the code of newcomers run, as far as it can before the next round; True if there are any."""
+        newcomers, self.newcomers = self.newcomers, []
+        for one in newcomers:
             if not one.ending:
-                self._start(one)
-
-    def _start(self, one: Pass) -> None:
-        limit = ahead(one.who.entered_at, self.input.time_limit)
-        self.alarms.set(to_minute(limit, self.now), one, None)
-        began = one.began
-        definition = self.definitions.get(began.version)
-        one.start(partial(interpret, definition, start_at=began.step) if definition else self.way)
+                self.alarms.set(to_minute(ahead(one.who.entered_at, self.input.time_limit), self.now), one, None)
+                definition = self.definitions.get(one.began.version)
+                one.start(partial(interpret, definition, start_at=one.began.step) if definition else self.way)
+                self.news = True
+        return bool(newcomers)
 
     async def _quiet(self) -> None:
         """Until there is news, and no coroutine can go on: Temporal looks at conditions only then."""
@@ -126,7 +120,7 @@ class Cohort:
         self.news = self.alarms.rang = self.questions.answered = self.reports.reported = False
 
     def _has_news(self) -> bool:
-        told = self.news or self.alarms.rang or self.questions.answered or self.reports.reported
+        told = self.news or self.newcomers or self.alarms.rang or self.questions.answered or self.reports.reported
         untold = self.untold and not (self.paused or self.full)
         return bool(told or untold or self.desk.calls or self.desk.endings)
 
@@ -251,6 +245,7 @@ class Cohort:
     def _report(self) -> None:
         reports, at_work = self.reports, self.questions.asking > 0
         if not reports.reporting:
+            reports.closed = reports.closed and not self.passes  # somebody may have joined at the last moment
             over = not (self.passes or at_work or self.full or reports.closed)
             before_the_next_run = self.full and not at_work and reports.waiting
             if over or before_the_next_run or (reports.pressing and not self.full):
@@ -331,7 +326,7 @@ class Cohort:
         self._break_off(one, "migrated")
         start = Start(version, call.entered_at, one.since, one.taken, call.step)
         again = self.passes[one.member] = Pass(one.member, one.who, start, self.desk)
-        self._start(again)
+        self.newcomers.append(again)
 
     # -- from one run to the next ------------------------------------------------------------------------------------
 
@@ -352,6 +347,7 @@ class Cohort:
     def _take_over(self, handed_over: str) -> None:
         state = journals.unpack(handed_over)
         self.passes = journals.read(state, self.desk)
+        self.newcomers = list(self.passes.values())
         self.untold = {member: one for member, one in self.passes.items() if one.log}
         self.paused = state["paused"]
         self.counts.steps, self.counts.left = state["steps"], state["left"]

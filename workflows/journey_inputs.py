@@ -18,6 +18,7 @@ class CohortInput(CohortRef):
     definition: dict[str, Any] | None = None  # or a declarative one
     topic: str | None = None
     members: list[Member] = Field(default_factory=list)
+    first: int = 0  # the number of the first of them
     time_limit: str = "180 days"  # of one pass
     attempts: int = 3  # of a step whose answers are errors
     most_events: int = 8000  # of one run; what is in flight then still adds a few
@@ -25,12 +26,10 @@ class CohortInput(CohortRef):
 
 
 class Migration(BaseModel):
-    """Argument of the signal `migrate`: those whose step is still there go on in this version from it."""
+    """Argument of the signal `migrate`: those whose step is in this version too go on in it."""
 
     version: int
     definition: dict[str, Any]
-    steps: list[str]  # the ids of all its steps
-    time_limit: str | None = None
 
 
 class CohortProgress(BaseModel):
