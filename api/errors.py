@@ -88,6 +88,10 @@ class TooMany(Problem):
     status, title = 429, "Too many requests"
 
 
+class NotPossibleHere(Problem):
+    status, title = 501, "Not possible with this installation"
+
+
 class Unavailable(Problem):
     status, title = 503, "Not available right now"
 

@@ -7,6 +7,7 @@ from time import monotonic, time
 
 from channels.base import Message, Receipt, Unavailable
 from channels.mime import write
+from channels.webhooks import Reply, WebhookCall, Webhooks, checked
 
 
 class Outbox:
@@ -29,3 +30,15 @@ class Outbox:
 
     async def close(self) -> None:
         self._closed = True
+
+
+class CallBox(Webhooks):
+    """Takes every call that we could make, and makes none."""
+
+    def __init__(self) -> None:  # without connections
+        self.calls: list[WebhookCall] = []
+
+    async def call(self, call: WebhookCall, secret: bytes) -> Reply:  # noqa: ARG002  # nothing is sealed
+        checked(call.url)  # refuses what is no address for us
+        self.calls.append(call)
+        return Reply(200, b"")

@@ -69,6 +69,14 @@ def _setting(bulk: bool | None) -> str:
     return "" if bulk is None else str(bulk).lower()
 
 
+async def settle_in(connection: Connection, account_id: UUID | None, bulk: bool | None) -> None:
+    """Have the transaction that is under way see the rows of this account."""
+    await connection.execute(
+        text(f"SELECT {_SETTINGS.format(':account_id', ':bulk')}"),
+        {"account_id": str(account_id or ""), "bulk": _setting(bulk)},
+    )
+
+
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
@@ -108,10 +116,7 @@ class Database:
         told: list[Callable[[], None]] = []
         async with self.engine.begin() as connection:
             connection.info[_AFTER_COMMIT] = told
-            await connection.execute(
-                text(f"SELECT {_SETTINGS.format(':account_id', ':bulk')}"),
-                {"account_id": str(account_id or ""), "bulk": _setting(bulk)},
-            )
+            await settle_in(connection, account_id, bulk)
             yield connection
         for tell in told:
             tell()

@@ -69,9 +69,10 @@ def forget(module: str) -> None:
 
 
 def know_function(function: Way) -> AutomationCode:
-    """The same for one that is in no file of automations, such as that of a test: the sandbox does not watch it."""
+    """The same for one that is in no file of automations, such as that of a test: the sandbox does not watch it. Of
+    several of the same name the last counts."""
     code: AutomationCode = function.automation  # type: ignore[attr-defined]  # what the decorator leaves
-    _KNOWN.setdefault((code.name, code.version), function)
+    _KNOWN[code.name, code.version] = function
     return code
 
 
