@@ -1,13 +1,15 @@
 """Which campaigns and imports were begun, but nobody is at work on them?"""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.campaigns import email_rules
 from activities.inputs import ImportRef, Unattended, UnattendedCampaign
-from database import campaigns, imports
+from database import campaigns, deliveries, imports
 from database.engine import Database
 from marketing.campaigns import CampaignState
 from marketing.imports import ImportState
@@ -41,7 +43,15 @@ class Sweeps:
                 found.broken_off.append(ref)
             elif await self._status(f"import-{each.import_id}") is not WorkflowExecutionStatus.RUNNING:
                 found.waiting.append(ref)
+        await self._settle_lost()
         return found
+
+    async def _settle_lost(self) -> None:
+        """Messages of journeys whose worker was lost, and for which nobody has asked again, as the contact has left."""
+        for account_id, source_id in await deliveries.lost_of_journeys(self.database):
+            async with self.database.transaction(account_id) as tx:
+                rules = await email_rules(tx, account_id, None, datetime.now(UTC))
+                await deliveries.settle_lost(tx, source_id, None, resend=False, rules=rules)
 
     async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
         """How the workflow stands; None if there never was one."""

@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 
 from database import audiences, campaigns, counters, leases
 from database.eligibility import Rules
-from database.engine import Connection
+from database.engine import Connection, Database
 from database.events import facts
 from marketing.campaigns import CampaignPlan, CampaignState
 from marketing.deliveries import MOST_SENDINGS, ErrorWindow, SkipReason
@@ -306,6 +306,12 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
         },
     )
     return await _count_each(tx, rules.account.id, campaign_id, rows, now=rules.now)
+
+
+async def lost_of_journeys(database: Database) -> list[tuple[UUID, UUID]]:
+    """The account and source of what a lost worker had in hand, and that nobody has asked for again."""
+    async with database.transaction(None) as tx:
+        return [(row[0], row[1]) for row in await tx.execute(text("SELECT * FROM lost_messages()"))]
 
 
 async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rules) -> int:

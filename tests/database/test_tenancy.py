@@ -131,6 +131,7 @@ ASKED_OF_ALL = {
     "event_retentions": "TABLE(account_id uuid, days integer)",
     "forget_event_keys": "integer",
     "touched_accounts": "TABLE(account_id uuid)",
+    "lost_messages": "TABLE(account_id uuid, source_id uuid)",
     "touches_waiting": "TABLE(touches bigint, seconds double precision)",
     "kept_segments": "TABLE(account_id uuid, segment_id uuid, depends_on_time boolean, state text, "
     "settled_at timestamp with time zone, retry_at timestamp with time zone, asks_events boolean)",

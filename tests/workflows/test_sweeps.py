@@ -9,6 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.imports import Imports
 from activities.inputs import Totals
+from channels.outbox import Outbox
 from channels.sink import Sink
 from database import campaigns, imports
 from database.imports import GivenUp
@@ -17,6 +18,8 @@ from marketing.imports import Import, ImportState
 from tests.audience import people
 from tests.broadcast import arrived, broadcast
 from tests.conftest import TestAccount
+from tests.delivering import execute
+from tests.journeys import steps
 from tests.uploads import broken_upload, upload
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.imports import import_workflow_id
@@ -156,3 +159,18 @@ async def test_the_sweep_is_set_up_once_and_never_runs_twice_at_a_time(temporal:
     assert schedule.policy.overlap is ScheduleOverlapPolicy.SKIP
     assert isinstance(schedule.action, ScheduleActionStartWorkflow)
     assert schedule.action.typed_search_attributes == keywords(Kind="sweep")
+
+
+async def test_what_a_lost_worker_had_of_a_journey_is_uncertain_though_its_contact_has_left(
+    temporal: Client, account: TestAccount
+) -> None:
+    taken = await steps(account, 2, Outbox())
+    await taken.send()
+    await execute(account, "UPDATE enrollments SET left_at = now(), state = 'timed_out'")
+    lost = "UPDATE deliveries SET state = 'sending', finished_at = NULL, lease_until = now() - CAST(:ago AS interval)"
+    await execute(account, lost, ago="59 seconds")
+    await sweep(temporal)  # somebody may be about to ask for it again
+    assert await taken.ledger() == {"sending": 2}
+    await execute(account, lost, ago="61 seconds")
+    await sweep(temporal)
+    assert await taken.ledger() == {"uncertain:worker_lost": 2}

@@ -174,3 +174,10 @@ CREATE UNIQUE INDEX deliveries_source_key ON deliveries (campaign_id, contact_id
     NULLS NOT DISTINCT;
 CREATE UNIQUE INDEX deliveries_enrollment_key ON deliveries (enrollment_id, call, channel)
     WHERE enrollment_id IS NOT NULL;
+
+-- Of journeys, what a worker had in hand that was lost a minute ago and more, and that nobody has asked for since.
+CREATE FUNCTION lost_messages() RETURNS TABLE (account_id uuid, source_id uuid)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+    AS $$ SELECT DISTINCT d.account_id, d.campaign_id FROM deliveries d
+          WHERE d.state = 'sending' AND d.enrollment_id IS NOT NULL
+          AND d.lease_until < clock_timestamp() - interval '1 minute' $$;
