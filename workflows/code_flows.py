@@ -148,7 +148,7 @@ class _Reader:
     def called(self, node: ast.Call) -> Way | None:
         """An author's own function, if it is handed the journey as its second argument."""
         match node:
-            case ast.Call(ast.Name(name), [_, ast.Name(journey)]) if journey == self.journey:
+            case ast.Call(ast.Name(name), [_, ast.Name(journey), *_]) if journey == self.journey:
                 function = self.globals.get(name)
                 return function if inspect.iscoroutinefunction(function) else None
         return None

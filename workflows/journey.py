@@ -18,7 +18,7 @@ from datetime import date as Date
 from datetime import datetime, time, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NoReturn, Protocol, TypeVar, get_type_hints
+from typing import Any, NoReturn, Protocol, TypeVar, get_type_hints, overload
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -240,13 +240,21 @@ class Journey:
         """Tell the people of the account."""
         await self._ask("notify", self._name(step, "notify"), {"text": text})
 
-    async def activity(self, function: Callable[..., Awaitable[T] | T] | str, *arguments: Any, step: str = "") -> T:
+    @overload
+    async def activity(self, function: str, *arguments: Any, step: str = "") -> Any: ...
+
+    @overload
+    async def activity(self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, step: str = "") -> T: ...
+
+    @overload
+    async def activity(self, function: Callable[..., T], *arguments: Any, step: str = "") -> T: ...
+
+    async def activity(self, function: Callable[..., Any] | str, *arguments: Any, step: str = "") -> Any:
         """Any function under `@activity.defn`, or its name, with what it takes; both must fit into JSON."""
         name = function if isinstance(function, str) else activity._Definition.must_from_callable(function).name
         args = {"name": name, "arguments": arguments}
         answer = await self._pass.take("activity", self._name(step, f"activity:{name}"), args, asks="perform")
-        result: T = _result(function).validate_python(answer)
-        return result
+        return _result(function).validate_python(answer)
 
     def exit(self, reason: str = "exit") -> NoReturn:
         """Leave the automation."""
