@@ -6,6 +6,8 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
+from ipaddress import ip_network
 
 from prometheus_client import start_http_server
 from temporalio.client import Client
@@ -13,26 +15,39 @@ from temporalio.worker import Worker
 
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
+from activities.drips import Drips
+from activities.due import DueContacts
 from activities.events import Events
 from activities.imports import Imports
+from activities.journeys import Journeys
 from activities.notifications import Notifications
+from activities.outward import Author, Outward
+from activities.routing import Routing
 from activities.samples import Samples
 from activities.segments import Segments
 from activities.sweeps import Sweeps
 from channels.base import Channel
+from channels.public_network import PublicNetwork
 from channels.smtp import SmtpChannel
+from channels.webhooks import Webhooks
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
+from marketing.webhooks import WebhookSecrets
 from settings import Settings
 from telemetry import tracing
 from telemetry.sdk import measured_runtime
-from workflows import events, segments, sweeps
+from workflows import automations, enrolling, events, journeys, notifications, segments, sweeps
+from workflows.automations import AutomationWorkflow
 from workflows.campaigns import CampaignWorkflow
+from workflows.code_files import folders, load
+from workflows.cohorts import CohortWorkflow
 from workflows.connection import connect
+from workflows.enrolling import EnrollWorkflow
 from workflows.events import EventRetentionWorkflow
 from workflows.imports import ContactImportWorkflow
+from workflows.journeys import JourneySweepWorkflow, JourneysWorkflow
 from workflows.notifications import NotificationsWorkflow
-from workflows.options import BULK, DELIVERY_EMAIL, ORCHESTRATION, SEGMENTS
+from workflows.options import AUTOMATIONS, BULK, DELIVERY_EMAIL, ORCHESTRATION, SEGMENTS
 from workflows.samples import SampleWorkflow
 from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWorkflow
 from workflows.sweeps import SweepWorkflow
@@ -42,6 +57,10 @@ WORKFLOWS = [
     *(SegmentsWorkflow, RefreshWorkflow, SegmentSweepWorkflow),
     NotificationsWorkflow,
 ]
+JOURNEYS = [AutomationWorkflow, CohortWorkflow, EnrollWorkflow, JourneysWorkflow, JourneySweepWorkflow]
+
+# A cohort of a thousand contacts, each a coroutine, takes some megabytes.
+MOST_CACHED = 100
 
 # How long a worker that is asked to stop may take to finish the sets that it has begun.
 PATIENCE = timedelta(seconds=30)
@@ -54,15 +73,28 @@ async def working(
     channels: Mapping[str, Channel],
     links: RecipientLinks,
     *,
+    secrets: WebhookSecrets,
+    webhooks: Webhooks | None = None,
+    authors: Mapping[str, Author] | None = None,
     lease_seconds: float = 60.0,
     traced_share: float = 0.0,
 ) -> AsyncIterator[None]:
-    """Work on every task queue until the block ends."""
+    """Work on every task queue until the block ends.
+
+    Args:
+        authors: activities that automations written in Python may call, by their names.
+    """
     campaigns = Campaigns(database)
     importing = Imports(database)
     belonging = Segments(database)
     keeping = Events(database)
     delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
+    steps = Journeys(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
+    tell = partial(notifications.tell, client)
+    outward = Outward(database, webhooks or Webhooks(), secrets, authors or {}, tell)
+    wake = partial(automations.wake, client)
+    routing = Routing(database, client, wake, partial(enrolling.keep_times, client))
+    dripping = Drips(database)
     workers = [
         Worker(
             client,
@@ -70,7 +102,7 @@ async def working(
             workflows=WORKFLOWS,
             activities=[
                 *(campaigns.change_state, campaigns.open_shards, campaigns.read_state),
-                *(importing.fail_import, belonging.follow_changes),
+                *(importing.fail_import, belonging.follow_changes, dripping.close_drip),
             ],
             graceful_shutdown_timeout=PATIENCE,
         ),
@@ -89,6 +121,7 @@ async def working(
             client,
             task_queue=BULK,
             activities=[
+                dripping.enroll_audience,
                 campaigns.freeze_audience,
                 campaigns.skip_rest,
                 Sweeps(database, client).find_unattended,
@@ -108,6 +141,22 @@ async def working(
             max_concurrent_activities=4,
             graceful_shutdown_timeout=PATIENCE,
         ),
+        Worker(
+            client,
+            task_queue=AUTOMATIONS,
+            workflows=JOURNEYS,
+            activities=[
+                *(steps.send, steps.matches, steps.engagement, steps.add_to, steps.remove_from, steps.update_contact),
+                *(steps.tag, steps.watch, steps.note),
+                *(outward.webhook, outward.notify, outward.create_campaign, outward.perform, outward.report_failures),
+                *(routing.follow_journeys, routing.form_cohort, routing.tell_cohorts),
+                *(routing.read_source, routing.change_source, routing.find_lost),
+                DueContacts(database, wake).enroll_due,
+            ],
+            max_concurrent_activities=20,
+            max_cached_workflows=MOST_CACHED,
+            graceful_shutdown_timeout=PATIENCE,
+        ),
     ]
     async with AsyncExitStack() as stack:
         for worker in workers:
@@ -121,6 +170,7 @@ async def run_worker(settings: Settings) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    authors = load(folders(settings.automation_folders)).activities
     runtime = measured_runtime() if settings.worker_metrics_port else None
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, addr=settings.worker_metrics_host)
@@ -140,11 +190,16 @@ async def run_worker(settings: Settings) -> None:
         messages_per_connection=settings.smtp_messages_per_connection,
         timeout=settings.smtp_timeout_seconds,
     )
+    webhooks = Webhooks(
+        PublicNetwork([ip_network(each.strip()) for each in settings.webhook_allow.split(",") if each.strip()])
+    )
     links = RecipientLinks(settings.public_url, Tokens(settings.secret_key.get_secret_value().encode()))
     await events.ensure_schedule(client)
     await sweeps.ensure_schedule(client)
     await segments.ensure_schedules(client, timedelta(seconds=settings.segment_sweep_seconds))
     await segments.ensure_following(client)
+    await journeys.ensure_schedule(client)
+    await journeys.ensure_following(client)
     # A cohort's contacts are objects by the hundred thousand: to look for garbage among them, and among all that is
     # loaded, was half of what its workflow cost.
     gc.collect()
@@ -155,9 +210,13 @@ async def run_worker(settings: Settings) -> None:
         database,
         {"email": email},
         links,
+        secrets=WebhookSecrets(settings.secret_key.get_secret_value().encode()),
+        webhooks=webhooks,
+        authors=authors,
         lease_seconds=settings.lease_seconds,
         traced_share=settings.traces_message_share,
     ):
         await stop.wait()
+    await webhooks.close()
     await email.close()
     await database.close()

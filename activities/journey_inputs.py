@@ -138,6 +138,9 @@ class Formed(BaseModel):
     version: int = 1
     code: str | None = None  # the name of an automation written in Python
     definition: dict[str, Any] | None = None  # or the steps of a declarative one
+    name: Discreet = ""
+    topic: str | None = None
+    time_limit: str | None = None  # of one pass, if the author has said so
     members: list[Member] = []
     more: bool = False  # others wait
 

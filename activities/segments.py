@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import monotonic
 from uuid import UUID
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.heartbeats import beating
+from activities.heartbeats import beating, until_the_worker_stops
 from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
 from database import memberships, touches
 from database.engine import AWAY, Database, TooSlow, deadline
@@ -42,7 +41,7 @@ class Segments:
     @activity.defn
     async def follow_changes(self, input: FollowInput) -> None:
         """Settle what changes, as it comes, until a moment; a slice for each account in turn."""
-        async with beating(), _until_the_worker_stops():
+        async with beating(), until_the_worker_stops():
             while datetime.now(UTC) < input.until:
                 waiting = await touches.accounts(self.database, input.lane, input.lanes)
                 for account_id in waiting:
@@ -53,7 +52,7 @@ class Segments:
     @activity.defn
     async def refresh(self, ref: SegmentRef) -> Recomputed:
         """Compute all members of one segment."""
-        async with beating(), _until_the_worker_stops():
+        async with beating(), until_the_worker_stops():
             return Recomputed(segments=1, **asdict(await self._recompute(ref.account_id, ref.segment_id)))
 
     @activity.defn
@@ -64,7 +63,7 @@ class Segments:
         An attempt goes on where the one before was ended: with what was not computed since the sweep began.
         """
         done, total = 0, Settled()
-        async with beating(), _until_the_worker_stops():
+        async with beating(), until_the_worker_stops():
             async with self.database.transaction(None) as tx:
                 kept = await memberships.kept(tx)
             for each in kept:
@@ -177,26 +176,3 @@ def _is_due(segment: Kept, input: SweepInput) -> bool:
     computed = segment.settled_at is not None and segment.settled_at >= input.now
     affected = input.nightly or segment.depends_on_time or (input.events_forgotten and segment.asks_events)
     return affected and not computed
-
-
-@asynccontextmanager
-async def _until_the_worker_stops() -> AsyncIterator[None]:
-    """End the block at once when the worker is asked to stop, wherever it is, for another worker to take it up."""
-    block = asyncio.current_task()
-    assert block
-
-    async def stop() -> None:
-        await activity.wait_for_worker_shutdown()
-        block.cancel()
-
-    stopping = asyncio.create_task(stop())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not activity.is_worker_shutdown():
-            raise
-        raise ApplicationError(
-            "The worker stops.", next_retry_delay=timedelta(milliseconds=50), category=ApplicationErrorCategory.BENIGN
-        ) from None
-    finally:
-        stopping.cancel()

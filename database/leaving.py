@@ -10,8 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from database import step_counters
-from database.engine import Connection, after_commit
-from telemetry import metrics
+from database.engine import Connection
 
 # Why somebody leaves (`enrollments.reason`).
 GOAL, EXIT, UNSUBSCRIBED, DELETED = "goal", "exit", "unsubscribed", "contact_deleted"
@@ -63,7 +62,10 @@ _CANCEL = text("""
 async def inside(tx: Connection, contacts: Collection[UUID]) -> list[Inside]:
     """The passes of these contacts that are not over."""
     rows = await tx.execute(_INSIDE, {"contacts": list(contacts)})
-    return [Inside(*of, None if cohort is None else Place(cohort, member)) for *of, cohort, member in rows]
+    return [
+        Inside(id, source, contact, event, entered_at, None if cohort is None else Place(cohort, member))
+        for id, source, contact, event, entered_at, cohort, member in rows
+    ]
 
 
 async def end_pending(
@@ -83,7 +85,6 @@ async def end_pending(
         names = [f"exited:{reason}", *(["converted"] if reason == GOAL else [])]
         amounts = {(step_counters.PASS, name): step_counters.Amount(n) for name in names}
         await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
-    after_commit(tx, lambda: metrics.enrollments.labels("exited").inc(len(ended)))
     rest = set(reasons) - {row.id for row in ended}
     rows = await tx.execute(_PLACES, {"ids": list(rest)}) if rest else ()
     return {row.id: Place(row.cohort, row.member) for row in rows}
@@ -98,5 +99,4 @@ async def cancel_pending(
     for version, n in sorted(versions.items()):
         amounts = {(step_counters.PASS, "cancelled"): step_counters.Amount(n)}
         await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
-    after_commit(tx, lambda: metrics.enrollments.labels("cancelled").inc(versions.total()))
     return versions.total()

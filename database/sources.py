@@ -1,6 +1,6 @@
 """What enrolls? Automations, and campaigns of kind `drip`, by their newest version."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +17,7 @@ from marketing.segments import Criteria
 from marketing.triggers import Trigger
 
 Kind = Literal["automation", "drip"]
+StandingState = Literal["active", "paused", "over"]
 
 # A drip keeps what it comes to as an automation in its plan, and has one version.
 _READ = text("""
@@ -26,7 +27,7 @@ _READ = text("""
     WHERE automations.id = ANY (:ids) AND deleted_at IS NULL
     UNION ALL
     SELECT id, 'drip', name, CASE WHEN state = 'running' THEN 'active' ELSE state END, 1, plan ->> 'topic', NULL,
-        plan -> 'journey'
+        plan -> 'automation'
     FROM campaigns WHERE id = ANY (:ids) AND kind = 'drip' AND launched_at IS NOT NULL AND finished_at IS NULL
 """)
 
@@ -86,6 +87,31 @@ async def read(tx: Connection, ids: Collection[UUID]) -> dict[UUID, Source]:
     return {row.id: Source(*row) for row in await tx.execute(_READ, {"ids": list(ids)})}
 
 
+_STANDING: Mapping[Kind, Any] = {
+    "automation": text("""
+        SELECT name, state_reason AS reason, CASE WHEN deleted_at IS NULL THEN state END AS state
+        FROM automations WHERE id = :id
+    """),
+    "drip": text("SELECT name, state_reason AS reason, state FROM campaigns WHERE id = :id"),
+}
+_STATES: Mapping[str | None, StandingState] = {"active": "active", "running": "active", "paused": "paused"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a source stands, why, and what people call it; `over`: it lets nobody in, and nobody goes on."""
+
+    state: StandingState
+    reason: str
+    name: str
+
+
+async def standing(tx: Connection, kind: Kind, source_id: UUID) -> Standing:
+    """One that is not there (any more) is over."""
+    row = (await tx.execute(_STANDING[kind], {"id": source_id})).one_or_none()
+    return Standing(_STATES.get(row.state, "over"), row.reason, row.name) if row else Standing("over", "", "")
+
+
 @dataclass(frozen=True)
 class OpenSource:
     """One whose workflow must be alive."""
@@ -110,6 +136,7 @@ class OpenCohort:
 
     account_id: UUID
     source_id: UUID
+    kind: Kind
     cohort: int
     begun: bool
 
@@ -117,5 +144,5 @@ class OpenCohort:
 async def open_cohorts(database: Database, before: datetime) -> list[OpenCohort]:
     """Those of all accounts that were formed before this moment."""
     async with database.transaction(None) as tx:
-        query = text("SELECT account_id, source_id, cohort, begun FROM open_cohorts(:before)")
+        query = text("SELECT account_id, source_id, kind, cohort, begun FROM open_cohorts(:before)")
         return [OpenCohort(*row) for row in await tx.execute(query, {"before": before})]

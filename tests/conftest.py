@@ -21,6 +21,7 @@ from database.migrate import migrate
 from local_stack import EmbeddedPostgres, EmbeddedTemporal
 from marketing.accounts import AccountSettings, Role
 from marketing.tracking import RecipientLinks, Tokens
+from marketing.webhooks import WebhookSecrets
 from worker import working
 from workflows.connection import connect
 
@@ -79,6 +80,17 @@ async def temporal_server() -> AsyncIterator[EmbeddedTemporal]:
 @pytest.fixture(scope="session")
 async def temporal(temporal_server: EmbeddedTemporal) -> Client:
     return await connect(temporal_server.address)
+
+
+@pytest.fixture(scope="session")
+def carillon_database_url(database_url: str) -> str:
+    """For `rehearse`, the fixture that comes with Carillon."""
+    return database_url
+
+
+@pytest.fixture(scope="session")
+def carillon_temporal_address(temporal_server: EmbeddedTemporal) -> str:
+    return temporal_server.address
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +175,6 @@ async def worker(temporal: Client, database: Database, sink: Sink) -> AsyncItera
     """A worker on every task queue, sending to `sink`."""
     email = SmtpChannel(sink.url, connections=10)
     links = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
-    async with working(temporal, database, {"email": email}, links):
+    async with working(temporal, database, {"email": email}, links, secrets=WebhookSecrets(SECRET_KEY)):
         yield
     await email.close()

@@ -23,6 +23,7 @@ from local_stack import EmbeddedPostgres, EmbeddedTemporal
 from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
 from marketing.tracking import RecipientLinks, Tokens
+from marketing.webhooks import WebhookSecrets
 from tests.audience import people
 from tests.belonging import segment
 from tests.broadcast import broadcast
@@ -167,7 +168,9 @@ async def record() -> None:
         temporal = await connect(server.address)
         links = RecipientLinks(PUBLIC_URL, Tokens(SECRET_KEY))
         channels = {"email": SmtpChannel(sink.url)}
-        await stack.enter_async_context(working(temporal, database, channels, links))
+        await stack.enter_async_context(
+            working(temporal, database, channels, links, secrets=WebhookSecrets(SECRET_KEY))
+        )
         for name, scenario in SCENARIOS.items():
             path = HISTORIES / f"{name}.json"
             if path.exists():

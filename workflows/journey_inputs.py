@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from activities.journey_inputs import CohortRef, Member, SourceRef
+from activities.routing_inputs import SourceState
 from marketing.discretion import Discreet
 
 
@@ -50,12 +51,32 @@ class StepProgress(BaseModel):
     failed: int = 0
 
 
+class AutomationState(BaseModel):
+    """What one run of an automation's workflow hands to the next (continue-as-new)."""
+
+    state: SourceState
+    reason: Discreet = ""
+    cohort: int | None = None  # the newest that is known
+    members: int = 0  # of it
+    formed_at: datetime | None = None
+    told: SourceState  # what cohorts know
+    migrations: list["Migration"] = []  # that they are to be told of
+
+
 class AutomationInput(SourceRef):
     """The workflow of an automation or a drip, for as long as it is active."""
 
     name: Discreet = ""
     most_events: int = 1500
-    started_at: datetime | None = None
+    progress: AutomationState | None = None  # set when continued as new
+
+
+class AutomationProgress(BaseModel):
+    """Answer of the query `progress` and of the updates."""
+
+    state: SourceState
+    reason: Discreet = ""
+    cohorts: int = 0  # formed so far
 
 
 class Reason(BaseModel):

@@ -9,7 +9,8 @@ ORCHESTRATION = "orchestration"
 DELIVERY_EMAIL = "delivery-email"
 BULK = "bulk"
 SEGMENTS = "segments"
-TASK_QUEUES = (ORCHESTRATION, DELIVERY_EMAIL, BULK, SEGMENTS)
+AUTOMATIONS = "automations"
+TASK_QUEUES = (ORCHESTRATION, DELIVERY_EMAIL, BULK, SEGMENTS, AUTOMATIONS)
 
 # Lower is sooner.
 PRIORITY_TEST, PRIORITY_AUTOMATION, PRIORITY_BROADCAST = 1, 2, 4
@@ -55,6 +56,12 @@ NOTING: ActivityOptions = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10)),
 }
 
+# What the script of a rehearsal says is done, on the task queue of its own. Nobody waits long for a rehearsal.
+REHEARSING: ActivityOptions = {
+    "start_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=3),
+}
+
 # Messages leave. A worker that dies is noticed by its missing heartbeats.
 SENDING: ActivityOptions = {
     "task_queue": DELIVERY_EMAIL,
@@ -94,6 +101,9 @@ FOLLOWING: ActivityOptions = {
     "heartbeat_timeout": timedelta(seconds=5),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2)),
 }
+
+# Cohorts are told something, one after the other.
+TELLING: ActivityOptions = {**FOLLOWING, "task_queue": AUTOMATIONS, "heartbeat_timeout": timedelta(seconds=10)}
 
 # All members of segments are computed.
 COMPUTING: ActivityOptions = {

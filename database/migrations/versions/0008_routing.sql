@@ -71,7 +71,6 @@ BEGIN
             WHEN 'contact.locale' THEN changed.locale IS DISTINCT FROM before.locale
             WHEN 'contact.timezone' THEN changed.timezone IS DISTINCT FROM before.timezone
             WHEN 'contact.tags' THEN changed.tags IS DISTINCT FROM before.tags
-            WHEN 'contact.tags' THEN changed.tags IS DISTINCT FROM before.tags
             ELSE CASE
                 WHEN subject LIKE 'tag:%' THEN
                     substr(subject, 5) = ANY (changed.tags) AND substr(subject, 5) <> ALL (before.tags)
@@ -158,12 +157,15 @@ CREATE FUNCTION open_sources() RETURNS TABLE (account_id uuid, source_id uuid, k
                 SELECT c.account_id, c.id, 'drip', c.state FROM campaigns c
                 WHERE c.kind = 'drip' AND c.finished_at IS NULL AND c.launched_at IS NOT NULL) AS source $$;
 
--- The cohorts that were begun before a moment and are not over, and whether any of their members has taken a step.
-CREATE FUNCTION open_cohorts(before timestamptz) RETURNS TABLE (account_id uuid, source_id uuid, cohort int, begun boolean)
+-- The cohorts that were formed before a moment and are not over, and whether any of those inside has taken a step.
+CREATE FUNCTION open_cohorts(before timestamptz) RETURNS TABLE (account_id uuid, source_id uuid, kind text, cohort int,
+                                                                begun boolean)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
-    AS $$ SELECT c.account_id, c.source_id, c.number, EXISTS (
+    AS $$ SELECT c.account_id, c.source_id,
+                 CASE WHEN EXISTS (SELECT FROM campaigns WHERE id = c.source_id) THEN 'drip' ELSE 'automation' END,
+                 c.number, EXISTS (
               SELECT FROM enrollments e JOIN enrollment_steps s ON s.enrollment_id = e.id
-              WHERE e.source_id = c.source_id AND e.cohort = c.number)
+              WHERE e.source_id = c.source_id AND e.cohort = c.number AND e.left_at IS NULL)
           FROM cohorts c WHERE c.state = 'open' AND c.started_at < before $$;
 
 -- Drips are no broadcasts: open_sources tells of them.

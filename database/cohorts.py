@@ -1,0 +1,172 @@
+"""How are those who wait put together, up to a thousand at a time, for one workflow to carry them?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+
+from database import step_counters
+from database.engine import Connection
+from database.sources import Kind
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A member, and what its pass began with."""
+
+    contact_id: UUID
+    zone: str
+    entered_at: datetime
+    trigger: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Some members of a cohort, from `first` on, and the version that they are on."""
+
+    number: int
+    first: int
+    version: int
+    members: list[Newcomer]
+    name: str
+    code: str | None
+    definition: dict[str, Any]
+    topic: str | None
+
+
+class Known(NamedTuple):
+    """The newest cohort that somebody knows of, and how many members of it."""
+
+    cohort: int
+    members: int
+
+
+_NEWEST = text("""
+    SELECT number, members, version, state FROM cohorts WHERE source_id = :source_id
+    ORDER BY number DESC LIMIT 1 FOR NO KEY UPDATE
+""")
+_OLDEST = text("""
+    SELECT version FROM enrollments WHERE source_id = :source_id AND state = 'pending' ORDER BY id LIMIT 1
+""")
+_CLAIM = text("""
+    WITH claimed AS (
+        SELECT id FROM enrollments WHERE source_id = :source_id AND state = 'pending' AND version = :version
+        ORDER BY id LIMIT :room FOR UPDATE SKIP LOCKED
+    ), numbered AS (
+        SELECT id, CAST(:first AS bigint) - 1 + row_number() OVER (ORDER BY id) AS member FROM claimed
+    )
+    UPDATE enrollments SET state = 'active', cohort = :number, member = numbered.member
+    FROM numbered WHERE enrollments.id = numbered.id
+""")
+_NEW = text("""
+    INSERT INTO cohorts (account_id, source_id, number, version, members)
+    VALUES (:account_id, :source_id, :number, :version, :members)
+""")
+_GROW = text("UPDATE cohorts SET members = :members WHERE source_id = :source_id AND number = :number")
+_MEMBERS = text("""
+    SELECT e.contact_id, coalesce(contacts.timezone, accounts.default_timezone) AS zone, e.entered_at, e.trigger
+    FROM enrollments AS e JOIN accounts ON accounts.id = e.account_id LEFT JOIN contacts ON contacts.id = e.contact_id
+    WHERE source_id = :source_id AND cohort = :number AND member >= :first ORDER BY member
+""")
+_VERSION: Mapping[Kind, Any] = {
+    "automation": text("""
+        SELECT name, code, definition, topic FROM automations JOIN automation_versions AS versions
+            ON automation_id = automations.id AND versions.version = :version WHERE automations.id = :source_id
+    """),
+    "drip": text("""
+        SELECT name, NULL AS code, plan -> 'automation' AS definition, plan ->> 'topic' AS topic
+        FROM campaigns WHERE id = :source_id AND CAST(:version AS int) > 0
+    """),
+}
+
+
+async def form(
+    tx: Connection, account_id: UUID, source_id: UUID, kind: Kind, known: Known | None, *, joins: bool, limit: int
+) -> Cohort | None:
+    """Put those who have waited longest into a new cohort, or into the newest; None if nobody waits.
+
+    What was formed before, and `known` does not have, is what is answered first: the answer was lost.
+    """
+    newest = (await tx.execute(_NEWEST, {"source_id": source_id})).one_or_none()
+    if known and newest and newest.number > known.cohort:
+        return await read(tx, source_id, kind, newest.number, newest.version)
+    if known and newest and newest.members > known.members:
+        return await read(tx, source_id, kind, newest.number, newest.version, first=known.members)
+    version = (await tx.execute(_OLDEST, {"source_id": source_id})).scalar_one_or_none()
+    if version is None:
+        return None
+    grows = joins and newest and (newest.state, newest.version) == ("open", version) and newest.members < limit
+    number, first = (newest.number, newest.members) if newest and grows else (newest.number + 1 if newest else 1, 0)
+    of = {"account_id": account_id, "source_id": source_id, "number": number, "version": version, "first": first}
+    claimed = (await tx.execute(_CLAIM, {**of, "room": limit - first})).rowcount
+    if not claimed:
+        return None
+    await tx.execute(_GROW if grows else _NEW, {**of, "members": first + claimed})
+    return await read(tx, source_id, kind, number, version, first=first)
+
+
+async def read(tx: Connection, source_id: UUID, kind: Kind, number: int, version: int, *, first: int = 0) -> Cohort:
+    """The members of a cohort from a number on."""
+    rows = await tx.execute(_MEMBERS, {"source_id": source_id, "number": number, "first": first})
+    of = (await tx.execute(_VERSION[kind], {"source_id": source_id, "version": version})).one()
+    return Cohort(
+        number=number,
+        first=first,
+        version=version,
+        members=[Newcomer(*row) for row in rows],
+        name=of.name,
+        code=of.code,
+        definition=of.definition,
+        topic=of.topic,
+    )
+
+
+async def somebody_waits(tx: Connection, source_id: UUID) -> bool:
+    return (await tx.execute(_OLDEST, {"source_id": source_id})).scalar_one_or_none() is not None
+
+
+async def open_ones(tx: Connection, source_id: UUID, *, after: int, limit: int) -> list[int]:
+    """The numbers of cohorts with somebody inside, in their order."""
+    query = text("""
+        SELECT number FROM cohorts WHERE source_id = :source_id AND state = 'open' AND number > :after
+        ORDER BY number LIMIT :limit
+    """)
+    given = {"source_id": source_id, "after": after, "limit": limit}
+    return list((await tx.execute(query, given)).scalars())
+
+
+# -- those that were lost --------------------------------------------------------------------------------------------
+
+_WAITING_TO_BEGIN = text("""
+    SELECT min(member) AS first, min(version) AS version FROM enrollments
+    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL
+""")
+_FAIL = text("""
+    UPDATE enrollments SET state = 'failed', problem = :problem, left_at = :now, due_at = NULL
+    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL RETURNING version
+""")
+_END = text("UPDATE cohorts SET state = 'ended', ended_at = :now WHERE source_id = :source_id AND number = :number")
+
+
+async def not_begun(tx: Connection, source_id: UUID, kind: Kind, number: int) -> Cohort | None:
+    """A cohort from the first on who is inside; None if nobody is."""
+    found = (await tx.execute(_WAITING_TO_BEGIN, {"source_id": source_id, "number": number})).one()
+    if found.first is None:
+        return None
+    return await read(tx, source_id, kind, number, found.version, first=found.first)
+
+
+async def give_up(
+    tx: Connection, account_id: UUID, source_id: UUID, number: int, problem: str, *, now: datetime
+) -> int:
+    """End a cohort, and fail those who are inside; how many they are."""
+    of = {"source_id": source_id, "number": number, "now": now}
+    versions = list((await tx.execute(_FAIL, {**of, "problem": problem})).scalars())
+    for version in sorted(set(versions)):
+        amounts = {(step_counters.PASS, "failed"): step_counters.Amount(versions.count(version))}
+        await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
+    await tx.execute(_END, of)
+    return len(versions)
