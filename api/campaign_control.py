@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import launches
-from activities.inputs import Totals
+from activities.journey_inputs import SourceRef
 from activities.launches import NotLaunchable
 from api.auth import Caller, Editor
 from api.campaign_checks import refused
@@ -25,6 +26,7 @@ from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
 from api.errors import Conflict, Unavailable
 from database import campaigns
 from marketing.campaigns import CampaignState, Move, Schedule
+from workflows import automations
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, start_options
 from workflows.inputs import CampaignInput, Command
 from workflows.options import ORCHESTRATION, STARTING
@@ -92,18 +94,20 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
         name=campaign.name,
         starts_at=schedule.starts_at() if schedule else None,
     )
-    if campaign.definition.is_drip:
-        return answer(current)
     try:
-        await temporal.start_workflow(
-            CampaignWorkflow.run,
-            input,
-            task_queue=ORCHESTRATION,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            rpc_timeout=STARTING,
-            **start_options(input, state),
-        )
+        if campaign.definition.is_drip:
+            drip = SourceRef(account_id=caller.account_id, source_id=campaign.id, kind="drip")
+            await automations.wake(temporal, drip)
+        else:
+            await temporal.start_workflow(
+                CampaignWorkflow.run,
+                input,
+                task_queue=ORCHESTRATION,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                rpc_timeout=STARTING,
+                **start_options(input, state),
+            )
     except WorkflowAlreadyStartedError:
         pass  # the sweep was faster
     except RPCError as error:
@@ -142,7 +146,7 @@ async def resume_campaign(
     told = Command(reason=(why or Why()).reason)
     try:
         async with asyncio.timeout(request.app.state.patience_seconds):
-            await handle.execute_update(CampaignWorkflow.resume, told)
+            await handle.execute_update(Move.RESUME, told)
     except _SILENT as error:
         raise Unavailable(
             "No worker took this up in time. The campaign may resume later; look at its status."
@@ -155,7 +159,8 @@ async def resume_campaign(
         return answer(await find(tx, campaign_id))
 
 
-def _handle(temporal: Client, campaign_id: UUID) -> WorkflowHandle[CampaignWorkflow, Totals]:
+def _handle(temporal: Client, campaign_id: UUID) -> WorkflowHandle[Any, Any]:
+    """Of a broadcast or a drip: both have updates that are called like the moves."""
     return temporal.get_workflow_handle(campaign_workflow_id(campaign_id))
 
 
@@ -172,10 +177,9 @@ async def _fence(
             allow(move, reached)
     temporal: Client = request.app.state.temporal
     handle = _handle(temporal, campaign_id)
-    update = CampaignWorkflow.pause if move is Move.PAUSE else CampaignWorkflow.cancel
     try:
         async with asyncio.timeout(request.app.state.patience_seconds):
-            await handle.execute_update(update, Command(reason=reason))
+            await handle.execute_update(move, Command(reason=reason))
     except (*_SILENT, WorkflowUpdateFailedError):
         pass  # The flag holds. The workflow finds it at its next set, or the sweep tells it.
     async with caller.transaction() as tx:

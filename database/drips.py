@@ -7,10 +7,11 @@ from uuid import UUID
 from sqlalchemy import insert, text
 
 from database import audiences, step_counters
-from database.engine import Connection
+from database.engine import Connection, after_commit
 from database.schema_automations import automation_subjects
 from marketing.automations import Subject
 from marketing.campaigns import Audience
+from telemetry import metrics
 
 
 async def look_at(tx: Connection, account_id: UUID, campaign_id: UUID, subjects: Collection[Subject]) -> None:
@@ -41,6 +42,7 @@ async def enroll_audience(
     )
     amounts = {(step_counters.PASS, "enrolled"): step_counters.Amount(enrolled.rowcount)}
     await step_counters.add(tx, account_id, campaign_id, 1, amounts, now=now)
+    after_commit(tx, lambda: metrics.enrollments.labels("enrolled").inc(enrolled.rowcount))
     return enrolled.rowcount
 
 

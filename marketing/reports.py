@@ -82,6 +82,9 @@ class CampaignStats(Figures):
     per_channel: dict[str, Figures] = {}
     per_message: dict[str, Figures] = Field({}, description="Of a drip: `message-1`, `message-2`, …")
     per_hour: list[Hour] = []
+    contacts: dict[str, int] = Field(
+        {}, description="Of a drip: who was `enrolled`, is `inside`, has `completed` it or left it: `exited:goal`, …"
+    )
 
 
 def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
@@ -93,6 +96,24 @@ def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
         per_message={step: _figures(_sums(within)) for step, within in _by(attrgetter("step"), rows) if step},
         per_hour=[Hour(hour=hour, **dict(_outcomes(_sums(within)))) for hour, within in _by(attrgetter("hour"), rows)],
     )
+
+
+class Passed(Protocol):
+    """One figure of a step of a journey; of the passes as a whole, where the step is empty."""
+
+    @property
+    def step(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+
+
+def contact_figures(counted: Iterable[Passed]) -> dict[str, int]:
+    """`enrolled = inside + completed + all exited + failed + timed_out + cancelled` at every moment."""
+    passes = {each.name: each.n for each in counted if not each.step}
+    left = [n for name, n in passes.items() if name.partition(":")[0] not in ("enrolled", "converted", "refused")]
+    return {"enrolled": 0, **passes, "inside": passes.get("enrolled", 0) - sum(left)}
 
 
 def _by(key: Callable[[Counted], Any], rows: list[Counted]) -> Iterator[tuple[Any, Iterator[Counted]]]:

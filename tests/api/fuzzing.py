@@ -75,7 +75,7 @@ atexit.register(lambda: Path(os.environ["CARILLON_FUZZING_ANSWERS"]).write_text(
 def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
     # To combine criteria with all else of a body takes minutes for each operation: a preview tries all of them.
     known = raw_schema["components"]["schemas"]
-    for name, criteria in (("Audience", "filter"), ("SegmentDefinition", "criteria")):
+    for name, criteria in (("Audience", "filter"), ("SegmentDefinition", "criteria"), ("ExitIf", "if")):
         known[name]["properties"][criteria] = {"anyOf": [{"$ref": "#/components/schemas/Bucket"}, {"type": "null"}]}
 
 

@@ -77,6 +77,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
         as_launched = {"name": MARK, "plan": {"email": {"from_email": "news@example.com"}}}
         launched = metadata.tables["campaigns"].update().where(text("id = :id").bindparams(id=message.campaign_id))
         await tx.execute(launched.values(definition={"name": MARK}, **as_launched))
+        joined = {"account_id": account.id, "source_id": message.campaign_id, "contact_id": contact, "cause": MARK}
+        await tx.execute(metadata.tables["enrollments"].insert().values(joined))
     ids = {
         "contact_id": contact,
         "template_id": template,
