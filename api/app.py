@@ -10,6 +10,8 @@ from temporalio.client import Client
 
 from api import (
     accounts,
+    automation_control,
+    automations,
     campaign_checks,
     campaign_control,
     campaign_previews,
@@ -19,6 +21,7 @@ from api import (
     deliveries,
     errors,
     events,
+    executions,
     health,
     imports,
     keys,
@@ -39,6 +42,7 @@ from api.watch import Watch
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
+from workflows.code import Loaded
 
 ROUTERS = [
     accounts.router,
@@ -56,6 +60,9 @@ ROUTERS = [
     campaign_previews.router,
     campaign_control.router,
     campaign_reports.router,
+    automations.router,
+    automation_control.router,
+    executions.router,
     deliveries.router,
 ]
 
@@ -68,6 +75,7 @@ def create_app(
     secret_key: bytes,
     metrics_token: str | None = None,
     patience_seconds: float = 10.0,
+    code: Loaded = Loaded({}, {}),
 ) -> FastAPI:
     """The application, with everything it needs handed in.
 
@@ -78,6 +86,7 @@ def create_app(
         secret_key: signs tracking and unsubscribe links.
         metrics_token: opens `/metrics`; without one, only this machine may read it.
         patience_seconds: how long a pause, resume or cancel waits for the workflow's answer.
+        code: the automations that are written in Python.
     """
 
     @asynccontextmanager
@@ -112,6 +121,7 @@ def create_app(
     app.state.waiting = metrics.Waiting(database)
     app.state.metrics_token = metrics_token
     app.state.patience_seconds = patience_seconds
+    app.state.code = code
     app.state.keys = Keys(database)
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)

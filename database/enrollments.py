@@ -104,7 +104,8 @@ _STEPS = text("""
         SELECT DISTINCT ON (enrollment_id) enrollment_id, step, entered_at, CASE WHEN left_at IS NULL THEN due_at END
             AS due_at FROM told ORDER BY enrollment_id, left_at IS NULL DESC, call DESC
     ), moved AS (
-        UPDATE enrollments SET step = standing.step, step_at = standing.entered_at, due_at = standing.due_at
+        UPDATE enrollments SET version = :version, step = standing.step, step_at = standing.entered_at,
+            due_at = standing.due_at
         FROM standing WHERE enrollments.id = standing.enrollment_id
         AND enrollments.left_at IS NULL AND coalesce(enrollments.step_at, '-infinity') <= standing.entered_at
     ), met AS (
@@ -122,7 +123,8 @@ _STEPS = text("""
 
 _LEFT = text("""
     WITH gone AS (
-        UPDATE enrollments SET state = :state, reason = nullif(:reason, ''), problem = nullif(:problem, ''),
+        UPDATE enrollments SET version = :version, state = :state, reason = nullif(:reason, ''),
+            problem = nullif(:problem, ''),
             left_at = :at, due_at = NULL, converted_at = CASE WHEN :converted THEN coalesce(converted_at, :at)
                 ELSE converted_at END
         WHERE source_id = :source_id AND cohort = :cohort AND member = ANY (CAST(:members AS smallint[]))
@@ -174,14 +176,14 @@ async def note(
 
     if steps:
         kinds = {each.step: each.kind for each in steps}
-        rows = (await tx.execute(_STEPS, {**which, **_columns(steps)})).all()
+        rows = (await tx.execute(_STEPS, {**which, "version": version, **_columns(steps)})).all()
         after_commit(tx, partial(_tell, [(kinds[row.step], row.done, row.failed) for row in rows]))
         for row in rows:
             count(version, row.step, "entered", row.entered)
             count(version, row.step, "done", row.done, row.done_seconds)
             count(version, row.step, "failed", row.failed, row.failed_seconds)
     for each in left:
-        for row in await tx.execute(_LEFT, {**which, **vars(each), "members": list(each.members)}):
+        for row in await tx.execute(_LEFT, {**which, "version": version, **vars(each), "members": list(each.members)}):
             name = f"{each.state}:{each.reason}" if each.state == "exited" and each.reason else each.state
             count(row.version, PASS, name, row.passes, row.seconds)
             count(row.version, PASS, "converted", row.converted)

@@ -80,12 +80,14 @@ async def ids_of(api: httpx.AsyncClient, account: TestAccount) -> dict[str, str]
     """One of everything that an account can have, by the name of its path parameter."""
     (contact, *_) = await people(account, 1)
     template = {"name": "House", "channel": "email", "subject": "Hi", "html": EMAIL["html"]}
+    automation = {"name": "Welcome", "trigger": {"type": "api"}, "steps": [{"type": "exit"}]}
     upload = await api.post(
         "/api/contacts/import", content="Email Address\na@example.org\n", headers={"content-type": "text/csv"}
     )
     return {
         "contact_id": str(contact),
         "campaign_id": await created(api),
+        "automation_id": (await api.post("/api/automations", json=automation)).json()["id"],
         "template_id": (await api.post("/api/templates", json=template)).json()["id"],
         "key_id": (await api.post("/api/keys", json={"name": "x"})).json()["id"],
         "import_id": upload.json()["id"],

@@ -66,6 +66,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     await made("/api/campaigns", **draft)
     segment = await made("/api/segments", name=MARK, kind="static")
     assert (await api.post(f"/api/segments/{segment}/members", json={"tag": MARK})).json()["changed"] == 1
+    trigger = {"type": "tag_added", "tag": MARK}
+    automation = await made("/api/automations", name=MARK, trigger=trigger, steps=[{"type": "tag", "add": [MARK]}])
     upload = await api.post("/api/contacts/import", content=f"Email\n{MARK}\n", headers={"content-type": "text/csv"})
     await finished(api, temporal, upload.json()["id"])
     (message,) = await sent_messages(account, topic=MARK)
@@ -73,6 +75,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     async with account.transaction() as tx:
         note = "INSERT INTO notifications (account_id, kind, text) VALUES (:account, 'note', :mark)"
         await tx.execute(text(note), {"account": account.id, "mark": MARK})
+        entered = {"account_id": account.id, "source_id": automation, "contact_id": contact, "cause": MARK}
+        await tx.execute(metadata.tables["enrollments"].insert().values(entered))
         await tx.execute(text("UPDATE deliveries SET state = 'uncertain', reason = 'connection_lost'"))
         as_launched = {"name": MARK, "plan": {"email": {"from_email": "news@example.com"}}}
         launched = metadata.tables["campaigns"].update().where(text("id = :id").bindparams(id=message.campaign_id))
@@ -81,6 +85,7 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
         await tx.execute(metadata.tables["enrollments"].insert().values(joined))
     ids = {
         "contact_id": contact,
+        "automation_id": automation,
         "template_id": template,
         "segment_id": segment,
         "campaign_id": str(message.campaign_id),
@@ -139,6 +144,9 @@ IDS_IN_AUDIENCES = {"contact_ids", "segments", "exclude_segments"} | IDS_IN_CRIT
 IDS_IN_BODIES = {
     "post /api/campaigns": IDS_IN_AUDIENCES | {"template_id", "template"},
     "put /api/campaigns/{campaign_id}": IDS_IN_AUDIENCES | {"template_id", "template"},
+    "post /api/automations": IDS_IN_AUDIENCES | {"template", "template_id"},
+    "put /api/automations/{automation_id}": IDS_IN_AUDIENCES | {"template", "template_id"},
+    "post /api/automations/{automation_id}/execute": {"id"},
     "post /api/events": {"id"},
     "post /api/segments": IDS_IN_CRITERIA,
     "put /api/segments/{segment_id}": IDS_IN_CRITERIA,
@@ -231,6 +239,32 @@ async def test_another_accounts_segments_can_be_named_nowhere(stranger: httpx.As
         refused += [made, launched, reach]
     for answer in refused:
         assert not any(secret in answer.text for secret in secrets), answer.text
+    assert await theirs.rows() == before
+
+
+async def test_an_automation_of_another_accounts_things_and_contacts_says_and_does_nothing(
+    stranger: httpx.AsyncClient, theirs: Theirs
+) -> None:
+    before, secrets = await theirs.rows(), await theirs.secrets() - set(theirs.ids.values())
+    steps: list[dict[str, Any]] = [
+        {"type": "add_to", "segment": theirs.ids["segment_id"]},
+        {"type": "send", "template": theirs.ids["template_id"]},
+        {"type": "send", "template": MARK},
+        {"type": "send", "content": {"template_id": theirs.ids["template_id"]}},
+        {"type": "branch", "if": {"segment": theirs.ids["segment_id"]}},
+    ]
+    named = {"contacts": [{"id": theirs.ids["contact_id"]}, {"email": ADDRESS}, {"external_id": MARK}]}
+    for number, step in enumerate([*steps, {"type": "exit"}]):
+        body = {"name": f"Mine {number}", "trigger": {"type": "tag_added", "tag": MARK}, "steps": [step]}
+        made = await stranger.post("/api/automations", json=body)
+        path = f"/api/automations/{made.json()['id']}"
+        activated = await stranger.post(f"{path}/activate")
+        assert activated.status_code == (409 if step in steps else 202)
+        answers = [made, activated, await stranger.post(f"{path}/execute", json=named)]
+        if step not in steps:
+            assert [each["result"] for each in answers[-1].json()["results"]] == ["unknown"] * 3
+        for answer in answers:
+            assert not any(secret in answer.text for secret in secrets - {MARK, ADDRESS}), answer.text
     assert await theirs.rows() == before
 
 
