@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -10,10 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from contacts_command import asking
 from database.embedded import CannotStart
 from settings import settings
 
 if TYPE_CHECKING:  # other commands answer at once
+    import httpx
+
+    from database.code_automations import InsideCode
     from workflows.code import Loaded
 
 automations = typer.Typer(no_args_is_help=True, help="Automations written in Python.")
@@ -21,16 +26,74 @@ automations = typer.Typer(no_args_is_help=True, help="Automations written in Pyt
 
 @automations.command("list")
 def list_automations() -> None:
-    """Each automation and version, what lets contacts in, and where it is written."""
+    """Each automation and version: what lets contacts in, how many steps it has, who is inside, where it is written.
+
+    Those inside are told if there is a database (CARILLON_DATABASE_URL).
+    """
     from marketing.step_sentences import entered
     from workflows.code_flows import count_steps, flow
 
-    table = Table("name", "version", "lets in", "steps", "file", box=None, pad_edge=False)
-    for (name, version), written in sorted(loaded().automations.items()):
-        trigger = written.definition.model_dump(mode="json")["trigger"]
-        steps = count_steps(flow(written.function, {}))
-        table.add_row(name, str(version), Text(entered(trigger, {})), str(steps), Text(written.place))
+    code = loaded().automations
+    url = settings().database_url
+    known = asyncio.run(_inside(url)) if url else None
+    people = Counter({(each.code, each.version): 0 for each in known or ()})
+    accounts: Counter[tuple[str, int]] = Counter()
+    for each in known or ():
+        people[each.code, each.version] += each.contacts
+        accounts[each.code, each.version] += 1
+    table = Table("name", "version", "lets in", "steps", "inside", "accounts", "file", box=None, pad_edge=False)
+    for name, version in sorted({*code, *people}):
+        key = (name, version)
+        inside = ("", "") if known is None else (f"{people[key]:,}", f"{accounts[key]:,}")
+        if written := code.get(key):
+            trigger = entered(written.definition.model_dump(mode="json")["trigger"], {})
+            steps = str(count_steps(flow(written.function, {})))
+            table.add_row(name, str(version), Text(trigger), steps, *inside, Text(written.place))
+        else:
+            table.add_row(name, str(version), "", "", *inside, "no file has it any more: those inside wait")
     Console(width=1_000).print(table)  # as wide as it must be: the lines are for `grep` too
+
+
+async def _inside(url: str) -> "list[InsideCode]":
+    """Over all accounts."""
+    from cli import reach_postgres
+    from database.code_automations import inside
+    from database.engine import Database
+
+    await reach_postgres(settings())
+    database = Database(url, pool_size=1)
+    try:
+        return await inside(database)
+    finally:
+        await database.close()
+
+
+@automations.command()
+def activate(
+    name: Annotated[str, typer.Argument(help="An automation in Python.")],
+    url: Annotated[str, typer.Option(help="Where the API is. [default: CARILLON_PUBLIC_URL]")] = "",
+) -> None:
+    """Let contacts in, or from now on into the newest version; over the API, with the key in CARILLON_API_KEY."""
+    with asking(url) as api:
+        automation_id = _made_of(api, name)
+        if automation_id is None:
+            made = api.post("/api/automations", json={"name": name, "code": name}).raise_for_status()
+            automation_id = made.json()["id"]
+        active = api.post(f"/api/automations/{automation_id}/activate").raise_for_status().json()
+    print(f"{name}, version {active['version']}, lets contacts in. Its id is {automation_id}.")
+    for warning in active["warnings"]:
+        print(f"{warning['part']}: {warning['message']}")
+
+
+def _made_of(api: "httpx.Client", code: str) -> str | None:
+    """The automation of the account that is this code, if there is one yet."""
+    query = {"limit": "500"}
+    while True:
+        page = api.get("/api/automations", params=query).raise_for_status().json()
+        found: str | None = next((each["id"] for each in page["items"] if each["code"] == code), None)
+        if found or not page["next_cursor"]:
+            return found
+        query["cursor"] = page["next_cursor"]
 
 
 @automations.command()

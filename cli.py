@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from automations_command import automations
+from automations_command import automations, loaded
 from contacts_command import contacts
 from database.embedded import CannotStart, default_data_dir
 from settings import Settings, settings
@@ -345,7 +345,7 @@ async def _work(complete: Settings) -> None:
     _secret_key(complete)
     await reach_postgres(complete)
     await reach_temporal(complete)
-    await run_worker(complete)
+    await run_worker(complete, loaded())
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

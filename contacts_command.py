@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,8 +35,6 @@ def import_contacts(
     url: Annotated[str, typer.Option(help="Where the API is. [default: CARILLON_PUBLIC_URL]")] = "",
 ) -> None:
     """Import contacts from a CSV file over the API, with the key in CARILLON_API_KEY."""
-    import httpx
-
     query = {
         "filename": file.name,
         "map": columns or [],
@@ -44,13 +43,9 @@ def import_contacts(
         "consent": consent,
         "default_region": default_region,
     }
-    key = settings().api_key
-    if key is None:
-        sys.exit("carillon: set CARILLON_API_KEY to an API key with the role editor or owner")
     if rejects and not os.access(rejects.parent, os.W_OK):
         sys.exit(f"carillon: {rejects.parent} is no folder that the rejected rows can be written to")
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
-    with httpx.Client(base_url=url or settings().public_url, headers=headers, timeout=60) as client:
+    with asking(url) as client:
         try:
             done = _import_file(client, file, query)
             counts: dict[str, int] = done["counts"]
@@ -60,16 +55,34 @@ def import_contacts(
                 if rejects:
                     rejects.write_bytes(client.get(path).raise_for_status().content)
                 print(f"The rejected rows, each with its reason: {rejects or str(client.base_url).rstrip('/') + path}")
+        except OSError as error:
+            sys.exit(f"carillon: {error}")
+    if done["status"] == "failed":
+        sys.exit(f"carillon: {done['problem']}")
+
+
+@contextmanager
+def asking(url: str) -> "Iterator[httpx.Client]":
+    """A client of the API with the key in CARILLON_API_KEY; what goes wrong in the block ends the command in one line.
+
+    Args:
+        url: where the API is; empty for CARILLON_PUBLIC_URL.
+    """
+    import httpx
+
+    key = settings().api_key
+    if key is None:
+        sys.exit("carillon: set CARILLON_API_KEY to an API key with the role editor or owner")
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"}
+    with httpx.Client(base_url=url or settings().public_url, headers=headers, timeout=60) as client:
+        try:
+            yield client
         except httpx.HTTPStatusError as error:
             sys.exit(f"carillon: {_reason(error.response)}")
         except httpx.TransportError as error:
             sys.exit(f"carillon: the API at {client.base_url} does not answer: {error}")
         except _NOT_OURS:
             sys.exit(f"carillon: what answers at {client.base_url} is not the API of Carillon")
-        except OSError as error:
-            sys.exit(f"carillon: {error}")
-    if done["status"] == "failed":
-        sys.exit(f"carillon: {done['problem']}")
 
 
 _NOT_OURS = (ValueError, LookupError, TypeError)  # no JSON, or without what we tell in it

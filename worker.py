@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from ipaddress import ip_network
 
+import structlog
 from prometheus_client import start_http_server
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -30,6 +31,8 @@ from channels.base import Channel
 from channels.public_network import PublicNetwork
 from channels.smtp import SmtpChannel
 from channels.webhooks import Webhooks
+from database import code_automations
+from database.code_automations import InsideCode
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
@@ -39,7 +42,7 @@ from telemetry.sdk import measured_runtime
 from workflows import automations, enrolling, events, journeys, notifications, segments, sweeps
 from workflows.automations import AutomationWorkflow
 from workflows.campaigns import CampaignWorkflow
-from workflows.code_files import folders, load
+from workflows.code import Loaded
 from workflows.cohorts import CohortWorkflow
 from workflows.connection import connect
 from workflows.enrolling import EnrollWorkflow
@@ -58,6 +61,8 @@ WORKFLOWS = [
     NotificationsWorkflow,
 ]
 JOURNEYS = [AutomationWorkflow, CohortWorkflow, EnrollWorkflow, JourneysWorkflow, JourneySweepWorkflow]
+
+log = structlog.get_logger()
 
 # A cohort of a thousand contacts, each a coroutine, takes some megabytes.
 MOST_CACHED = 100
@@ -164,13 +169,23 @@ async def working(
         yield
 
 
-async def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what has begun."""
+async def missing(database: Database, code: Loaded) -> list[InsideCode]:
+    """Who is inside a version that no file has any more."""
+    return [
+        each for each in await code_automations.inside(database) if (each.code, each.version) not in code.automations
+    ]
+
+
+async def run_worker(settings: Settings, code: Loaded) -> None:
+    """Work until SIGTERM or SIGINT; then finish what has begun.
+
+    Args:
+        code: the automations that are written in Python; whatever becomes of their files, this worker runs these.
+    """
     assert settings.database_url and settings.temporal_address and settings.secret_key, "cli checks this"
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
-    authors = load(folders(settings.automation_folders)).activities
     runtime = measured_runtime() if settings.worker_metrics_port else None
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, addr=settings.worker_metrics_host)
@@ -200,6 +215,8 @@ async def run_worker(settings: Settings) -> None:
     await segments.ensure_following(client)
     await journeys.ensure_schedule(client)
     await journeys.ensure_following(client)
+    for waiting in await missing(database, code):
+        log.warning("no file has this automation in this version: those inside wait", **vars(waiting))
     # A cohort's contacts are objects by the hundred thousand: to look for garbage among them, and among all that is
     # loaded, was half of what its workflow cost.
     gc.collect()
@@ -212,7 +229,7 @@ async def run_worker(settings: Settings) -> None:
         links,
         secrets=WebhookSecrets(settings.secret_key.get_secret_value().encode()),
         webhooks=webhooks,
-        authors=authors,
+        authors=code.activities,
         lease_seconds=settings.lease_seconds,
         traced_share=settings.traces_message_share,
     ):

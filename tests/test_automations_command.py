@@ -1,6 +1,7 @@
 """`carillon automations`, typed as people type it."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from temporalio.client import Client
 
 from local_stack import EmbeddedTemporal
+from tests.conftest import TestAccount
+from tests.database.test_code_automations import inside_code
 from tests.workflows.test_code_checks import TAGGED, WRITTEN, inside
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +43,16 @@ async def test_list_shows_each_version_with_what_it_is_about_and_its_place() -> 
     found = {line.split()[0]: line for line in said.splitlines()}
     assert found.keys() >= {"welcome", "winback", "birthday", "milestone", "abandoned_cart"}
     assert "“contact.subscribed”" in found["welcome"] and "automations/welcome.py:" in found["welcome"]
+
+
+async def test_list_tells_who_is_inside_and_who_waits_for_a_file(database_url: str, account: TestAccount) -> None:
+    await inside_code(account, 3, "welcome", 1)
+    await inside_code(account, 2, "long-gone", 4)
+    status, said = await carillon("list", CARILLON_DATABASE_URL=database_url)
+    assert status == 0
+    found = {line.split()[0]: line for line in said.splitlines()}
+    assert re.search(r" 7 +3 +1 +/", found["welcome"])
+    assert re.search(r" 4 +2 +1 +no file has it any more", found["long-gone"])
 
 
 async def test_graph_draws_the_steps() -> None:
