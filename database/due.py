@@ -38,7 +38,9 @@ _ON_DAY = """
     ) AS dated
     WHERE {falls} ORDER BY id LIMIT :limit
 """
-_CREATED = "to_char(created_at AT TIME ZONE coalesce(contacts.timezone, accounts.default_timezone), 'YYYY-MM-DD')"
+_CREATED = (
+    "to_char(contacts.created_at AT TIME ZONE coalesce(contacts.timezone, accounts.default_timezone), 'YYYY-MM-DD')"
+)
 
 
 async def on_day(

@@ -114,10 +114,11 @@ async def test_a_tag_is_told_when_a_contact_gets_it_and_not_when_it_keeps_it(acc
         ("country", None, "FR"),
         ("locale", "en", "fr"),
         ("timezone", None, "Europe/Paris"),
+        ("tags", ["new"], ["new", "vip"]),
     ],
 )
 async def test_a_field_is_told_when_it_changes(
-    account: TestAccount, field: str, before: str | None, after: str | None
+    account: TestAccount, field: str, before: object, after: object
 ) -> None:
     await looking(account, f"contact.{field}")
     zoe = await contact(account, **{field: before})
