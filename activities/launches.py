@@ -48,8 +48,9 @@ async def launch(tx: Connection, account_id: UUID, campaign: Campaign, now: date
 async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datetime) -> CampaignPlan:
     definition = campaign.definition
     account = await accounts.read(tx, account_id)
-    if definition.audience:  # what is checked is there until the launch is on record, and can't be deleted after that
-        await stored_segments.keep(tx, [segment_id for _, segment_id in definition.audience.looks_at()])
+    # What is checked is there until the launch is on record, and can't be deleted after that.
+    audience = definition.audience.looks_at() if definition.audience else []
+    await stored_segments.keep(tx, [*(segment_id for _, segment_id in audience), *_exit_segments(definition)])
     found = await find_problems(tx, definition, account, now)
     wrong = [each for each in found if each.severity is Severity.ERROR]
     if wrong:
@@ -147,10 +148,16 @@ async def segment_problems(tx: Connection, audience: Audience) -> list[Problem]:
 
 
 async def _exit_problems(tx: Connection, definition: CampaignDefinition) -> list[Problem]:
-    named = {segment for each in definition.exit_on if isinstance(each, ExitIf) for segment in segments_in(each.if_)}
+    named = _exit_segments(definition)
     known = await stored_segments.named(tx, named)
     message = "There is no segment {} (any more). GET /api/segments lists yours."
-    return [_error("unknown_segment", "exit_on", message.format(each)) for each in sorted(named) if each not in known]
+    return [_error("unknown_segment", "exit_on", message.format(each)) for each in named if each not in known]
+
+
+def _exit_segments(definition: CampaignDefinition) -> list[UUID]:
+    """Those that decide who stops getting a drip."""
+    criteria = [each.if_ for each in definition.exit_on if isinstance(each, ExitIf)]
+    return sorted({segment for each in criteria for segment in segments_in(each)})
 
 
 async def _audience_problems(

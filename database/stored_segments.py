@@ -210,7 +210,7 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
             -- An id is found in the text of nothing else.
             SELECT 'campaign', id, name FROM campaigns
             WHERE launched_at IS NOT NULL AND finished_at IS NULL AND deleted_at IS NULL
-            AND strpos(CAST(plan -> 'audience' AS text), :id) > 0
+            AND strpos(concat(plan -> 'audience', plan -> 'automation'), :id) > 0
             UNION ALL
             SELECT 'automation', automations.id, name FROM automations JOIN automation_versions
                 ON automation_id = automations.id AND automation_versions.version = automations.version

@@ -59,6 +59,15 @@ async def test_segments_that_exit_criteria_name_must_be_there(api: httpx.AsyncCl
     assert [each["code"] for each in found["problems"] if each["part"] == "exit_on"] == ["unknown_segment"]
 
 
+async def test_a_segment_that_decides_who_stops_cannot_be_deleted_meanwhile(api: httpx.AsyncClient) -> None:
+    segment = (await api.post("/api/segments", json={"name": "Staff", "kind": "static"})).json()["id"]
+    made = await created(api, exit_on=[{"if": {"segment": segment}}])
+    assert (await api.post(f"/api/campaigns/{made}/launch")).status_code == 202
+    refused = await api.delete(f"/api/segments/{segment}")
+    assert refused.status_code == 409
+    assert [each["id"] for each in refused.json()["used_by"]] == [made]
+
+
 async def test_any_message_can_be_previewed(api: httpx.AsyncClient, account: TestAccount) -> None:
     await people(account, 1)
     made = await created(api)
