@@ -326,6 +326,7 @@ async def _serve(complete: Settings, host: str, port: int) -> None:
             public_url=complete.public_url,
             secret_key=_secret_key(complete),
             metrics_token=_revealed(complete.metrics_token),
+            code=loaded(),
         ),
         host=host,
         port=port,

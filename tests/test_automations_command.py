@@ -3,15 +3,23 @@
 import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
+import uvicorn
+from sqlalchemy import text
 from temporalio.client import Client
 
-from local_stack import EmbeddedTemporal
-from tests.conftest import TestAccount
+from api.app import create_app
+from database.engine import Database
+from local_stack import EmbeddedTemporal, free_port
+from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
 from tests.database.test_code_automations import inside_code
 from tests.workflows.test_code_checks import TAGGED, WRITTEN, inside
+from workflows.code_files import READY_MADE, load
 
 ROOT = Path(__file__).parents[1]
 BROKEN = """\
@@ -105,3 +113,36 @@ async def test_check_needs_a_temporal_that_answers() -> None:
     status, said = await carillon("check", CARILLON_TEMPORAL_ADDRESS="127.0.0.1:1")
     assert status == 1
     assert said == "carillon: Temporal does not answer at 127.0.0.1:1 (CARILLON_TEMPORAL_ADDRESS)\n"
+
+
+@pytest.fixture(scope="module")
+async def url(database: Database, temporal: Client) -> AsyncIterator[str]:
+    """The API on a port of its own, with the automations that come with Carillon."""
+    app = create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY, code=load([READY_MADE]))
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(10):
+        while True:
+            with suppress(httpx.TransportError):
+                await client.get("/healthz")
+                break
+            await asyncio.sleep(0)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+async def test_activate_makes_it_an_automation_of_the_account_once(url: str, account: TestAccount) -> None:
+    said = [await carillon("activate", "welcome", "--url", url, CARILLON_API_KEY=account.key) for _ in range(2)]
+    async with account.transaction() as tx:
+        rows = (await tx.execute(text("SELECT id, code, state, version FROM automations"))).all()
+    (made,) = rows
+    assert tuple(made)[1:] == ("welcome", "active", 1)
+    assert said == [(0, f"welcome, version 1, lets contacts in. Its id is {made.id}.\n")] * 2
+
+
+async def test_what_the_api_refuses_is_told_in_its_words(url: str, account: TestAccount) -> None:
+    status, said = await carillon("activate", "nobody", "--url", url, CARILLON_API_KEY=account.key)
+    assert status == 1
+    assert said.startswith("carillon: body.code: no file of automations has 'nobody'. There are abandoned_cart, ")
