@@ -206,7 +206,7 @@ class EmbeddedTemporal(Part):
     """A Temporal server with its UI on a SQLite file in the data directory; ports that are not given are free ones."""
 
     BINARY = Path(sysconfig.get_path("scripts")) / "temporal"
-    DYNAMIC_CONFIG = (
+    DYNAMIC_CONFIG: tuple[str, ...] = (
         "matching.enableFairness=true",
         "frontend.WorkflowTimeSkippingEnabled=true",
         # Timers ring when they are due, not up to a second later; and are looked for more often than 20 times a second,

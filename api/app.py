@@ -1,5 +1,6 @@
 """The control API: how are its rooms put together?"""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from api import (
     metrics,
     notifications,
     openapi,
+    rehearsals,
     segment_members,
     segment_reports,
     segments,
@@ -63,6 +65,7 @@ ROUTERS = [
     automations.router,
     automation_control.router,
     executions.router,
+    rehearsals.router,
     deliveries.router,
 ]
 
@@ -122,6 +125,7 @@ def create_app(
     app.state.metrics_token = metrics_token
     app.state.patience_seconds = patience_seconds
     app.state.code = code
+    app.state.rehearsing = asyncio.Lock()
     app.state.keys = Keys(database)
     app.state.failed_attempts = FailedAttempts()
     errors.install(app)

@@ -108,7 +108,7 @@ def act(sentence: str) -> Act:
     if done is None:
         raise ValueError(f"{plain[:80]!r} is not understood: {HOW}")
     if told and told["day"] and int(told["day"]):
-        at: str | None = f"{int(told['day'])} days"
+        at: str | None = said(f"{int(told['day'])} days")
     else:
         at = told["span"] if told else None
     event = done["event"] or "purchase"

