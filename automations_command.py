@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -97,17 +97,50 @@ def _made_of(api: "httpx.Client", code: str) -> str | None:
 
 
 @automations.command()
-def graph(name: Annotated[str, typer.Argument(help="An automation in Python.")]) -> None:
-    """Draw the steps as Mermaid: paste it where Mermaid is understood, such as into Markdown."""
+def graph(
+    name: Annotated[str, typer.Argument(help="An automation in Python, or the name or id of one of the account.")],
+    url: Annotated[str, typer.Option(help="Where the API is. [default: CARILLON_PUBLIC_URL]")] = "",
+) -> None:
+    """Draw the steps as Mermaid: paste it where Mermaid is understood, such as into Markdown.
+
+    What no file has is asked for over the API, with the key in CARILLON_API_KEY.
+    """
+    from marketing import step_flows
     from marketing.flows import mermaid
     from marketing.step_sentences import entered
-    from workflows.code_flows import flow
+    from workflows import code_flows
 
-    written = loaded().newest(name)
+    code = loaded()
+    names: dict[UUID, str] = {}
+    written = code.newest(name)
+    if written is None and settings().api_key is None:
+        known = ", ".join(sorted({each for each, _ in code.automations}))
+        sys.exit(
+            f"carillon: no file has an automation {name!r}, only {known}. With CARILLON_API_KEY the API is asked too"
+        )
     if written is None:
-        raise typer.BadParameter(f"no file has an automation {name!r}")
-    trigger = written.definition.model_dump(mode="json")["trigger"]
-    print(mermaid(entered(trigger, {}), flow(written.function, {})), end="")
+        with asking(url) as api:
+            found = _called(api, name)
+            segments = api.get("/api/segments", params={"limit": 500}).raise_for_status().json()["items"]
+        names = {UUID(each["id"]): each["name"] for each in segments}
+        trigger, written = found["trigger"], code.newest(found["code"] or "")
+        flow = step_flows.flow(found["steps"], names)
+    if written is not None:
+        trigger = written.definition.model_dump(mode="json")["trigger"]
+        flow = code_flows.flow(written.function, names)
+    print(mermaid(entered(trigger, names), flow), end="")
+
+
+def _called(api: "httpx.Client", name: str) -> dict[str, Any]:
+    """An automation of the account, by its name or its id."""
+    page = api.get("/api/automations", params={"search": name, "limit": 500}).raise_for_status().json()
+    found = next((each["id"] for each in page["items"] if each["name"] == name), name)
+    try:
+        automation_id = UUID(found)
+    except ValueError:
+        sys.exit(f"carillon: neither a file nor the account has an automation {name!r}")
+    answer: dict[str, Any] = api.get(f"/api/automations/{automation_id}").raise_for_status().json()
+    return answer
 
 
 @automations.command()

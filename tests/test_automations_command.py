@@ -84,7 +84,8 @@ async def test_what_is_wrong_on_disk_is_told_without_a_traceback(folder: str | N
 
 async def test_an_unknown_name_is_told() -> None:
     status, said = await carillon("graph", "nobody")
-    assert status == 2 and "nobody" in said
+    assert status == 1
+    assert said.startswith("carillon: no file has an automation 'nobody', only abandoned_cart, birthday")
 
 
 async def test_check_ends_with_status_1_if_any_would_break(
@@ -146,3 +147,21 @@ async def test_what_the_api_refuses_is_told_in_its_words(url: str, account: Test
     status, said = await carillon("activate", "nobody", "--url", url, CARILLON_API_KEY=account.key)
     assert status == 1
     assert said.startswith("carillon: body.code: no file of automations has 'nobody'. There are abandoned_cart, ")
+
+
+async def test_graph_asks_for_what_no_file_has(url: str, account: TestAccount) -> None:
+    steps = [{"type": "send", "template": "welcome"}, {"type": "exit", "reason": "enough"}]
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {account.key}"}) as api:
+        made = await api.post("/api/automations", json={"name": "Ours", "trigger": {"type": "api"}, "steps": steps})
+        assert made.status_code == 201, made.text
+    status, said = await carillon("graph", "Ours", "--url", url, CARILLON_API_KEY=account.key)
+    assert status == 0
+    assert said.splitlines()[1:] == [
+        '    n1(["When the API says so"])',
+        '    n2["Send “welcome”"]',
+        "    n1 --> n2",
+        '    n3(["Leaves: enough"])',
+        "    n2 --> n3",
+    ]
+    status, said = await carillon("graph", "Theirs", "--url", url, CARILLON_API_KEY=account.key)
+    assert (status, said) == (1, "carillon: neither a file nor the account has an automation 'Theirs'\n")
