@@ -96,7 +96,9 @@ class JourneySendings:
         self, channel: ChannelName, call: StepCall, standing: Standing, letter: Letter, group: "_Group"
     ) -> None:
         asked = group.asked
-        messages = _Messages(call, channel, standing, letter, self.set_size, self.lease_seconds)
+        messages = _Messages(
+            call, channel, standing, letter, self.set_size, self.lease_seconds, rehearsed=not self.prune
+        )
         async with self.database.transaction(call.account_id) as tx:
             rules = await messages.rules(tx, call.now)
             lost = await deliveries.settle_lost(tx, call.source_id, call.cohort, resend=False, rules=rules)
@@ -136,6 +138,8 @@ class _Messages:
         letter: Letter,
         set_size: int,
         lease_seconds: float,
+        *,
+        rehearsed: bool,
     ) -> None:
         self.account_id = call.account_id
         self.source_id = call.source_id
@@ -144,6 +148,7 @@ class _Messages:
         self.channel = channel
         self.letter = letter
         self.lease_seconds = lease_seconds
+        self.rehearsed = rehearsed
         rate, most = standing.rate_limit_per_second, standing.max_messages
         self.terms = Terms(standing.topic, rate, most, metered=call.kind == "drip" or bool(rate or most))
         self.set_size = leases.most_at_once(self.terms, set_size)
@@ -152,7 +157,7 @@ class _Messages:
 
     async def rules(self, tx: Connection, now: datetime) -> Rules:
         account = await accounts.read(tx, self.account_id)
-        return Rules(channel=self.channel, topic=self.terms.topic, account=account, now=now)
+        return Rules(self.channel, self.terms.topic, account, now, rehearsed=self.rehearsed)
 
     async def is_running(self, tx: Connection) -> bool:
         return await standings.going(tx, self.call.kind, self.source_id) == "on"

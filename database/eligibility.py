@@ -27,12 +27,18 @@ CONTACT_COLUMNS = (
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides, besides the contact itself. `now` is the campaign's clock."""
+    """What decides, besides the contact itself.
+
+    Args:
+        now: the campaign's clock.
+        rehearsed: all that follows is taken back in the end, so that nobody need wait for it.
+    """
 
     channel: ChannelName
     topic: str | None
     account: Account
     now: datetime
+    rehearsed: bool = False
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -94,7 +94,7 @@ async def lease_set(
                 # Come back a little before the slot, so that it is not lost to leasing and rendering.
                 return Lease(wait=slot_in - _AHEAD.total_seconds() / 2)
             wanted = replace(wanted, limit=most_at_once(bounds, wanted.limit))
-    if rules.capped:
+    if rules.capped and not rules.rehearsed:
         # Two campaigns that lease the same contact at the same moment must see each other's messages.
         await tx.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:account, 0))"), {"account": str(rules.account.id)}
