@@ -19,6 +19,7 @@ from rich.text import Text
 from automations_command import automations, loaded
 from contacts_command import contacts
 from database.embedded import CannotStart, default_data_dir
+from rehearse_command import rehearse
 from settings import Settings, settings
 from telemetry import logs
 
@@ -34,6 +35,7 @@ T = TypeVar("T")
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(contacts, name="contacts")
 app.add_typer(automations, name="automations")
+app.command()(rehearse)
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where everything is kept. [default: .carillon]")]
@@ -184,7 +186,7 @@ def _with_progress(title: str, work: "Callable[[Tell], Coroutine[Any, Any, T]]")
 
 def _tell_held(held: "list[Held]") -> None:
     messages = sum(each.messages for each in held)
-    print(f"Open campaigns, paused now: {len(held):,}. Messages that may have left since, uncertain now: {messages:,}.")
+    print(f"Open campaigns and automations, paused now: {len(held):,}. Messages that may have left since, uncertain now: {messages:,}.")
     print("What to do next: docs/reliability.md, After a restore.")
 
 

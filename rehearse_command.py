@@ -2,6 +2,7 @@
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -55,9 +56,15 @@ def rehearse(
 
 
 def _id(client: "httpx.Client", kind: str, what: str) -> str:
-    """Of what has this name; what has no such name is taken for an id."""
-    found: list[dict[str, Any]] = _answer(client.get(f"/api/{kind}", params={"search": what})).json()["items"]
-    return next((each["id"] for each in found if each["name"] == what), what)
+    """Of what has this name; or it is an id already."""
+    try:
+        return str(UUID(what))
+    except ValueError:
+        found: list[dict[str, Any]] = _answer(client.get(f"/api/{kind}", params={"search": what})).json()["items"]
+    ids = [each["id"] for each in found if each["name"] == what]
+    if len(ids) != 1:
+        sys.exit(f"carillon: there {'are several' if ids else 'is no'} {kind if ids else kind[:-1]} called “{what}”")
+    return str(ids[0])
 
 
 def _answer(answer: "httpx.Response") -> "httpx.Response":
