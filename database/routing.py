@@ -21,7 +21,7 @@ from database.journey_touches import Touch
 from database.leaving import DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
 from database.segments import condition, event_condition, plan_well
 from database.sources import Kind, Source
-from marketing.automations import Goal
+from marketing.automations import GoalEvent
 from marketing.exits import ExitEvent, ExitIf
 from marketing.segment_conditions import Where
 from marketing.segments import Criterion
@@ -222,7 +222,7 @@ class _Turn:
             found[row.contact_id].append((row.channel, row.topic))
         return found
 
-    async def _events(self, asked: Sequence[Goal | ExitEvent], touches: Iterable[Touch]) -> set[UUID]:
+    async def _events(self, asked: Sequence[GoalEvent | ExitEvent], touches: Iterable[Touch]) -> set[UUID]:
         """Those of these touches that are one of these events."""
         found: set[UUID] = set()
         for each in asked:

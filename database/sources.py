@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from database.engine import Connection, Database
-from marketing.automations import Goal, Reentry
+from marketing.automations import GoalEvent, Reentry
 from marketing.exits import Exit
 from marketing.segments import Criteria
 from marketing.triggers import Trigger
@@ -38,8 +38,8 @@ class Terms(BaseModel):
     trigger: Trigger | None = None
     entry: Criteria | None = None
     reentry: Reentry = "once"
-    goal: Goal | None = None
-    goals: tuple[Goal, ...] = ()  # of a drip
+    goal: GoalEvent | None = None
+    goals: tuple[GoalEvent, ...] = ()  # of a drip
     exit_on: tuple[Exit, ...] = ()
 
 
@@ -61,7 +61,7 @@ class Source:
         return Terms.model_validate({key: self.definition[key] for key in Terms.model_fields if key in self.definition})
 
     @cached_property
-    def goals(self) -> tuple[Goal, ...]:
+    def goals(self) -> tuple[GoalEvent, ...]:
         """Whoever does one of these has reached the goal."""
         return (*self.terms.goals, *([self.terms.goal] if self.terms.goal else []))
 

@@ -51,7 +51,7 @@ Reentry = Annotated[
 ]
 
 
-class Goal(Node):
+class GoalEvent(Node):
     """What the automation is to bring about: whoever does it has reached it, and leaves."""
 
     event: EventName
@@ -64,7 +64,7 @@ class Terms(Node):
     trigger: Trigger | None = None
     entry: Criteria | None = Field(None, description="Who may enter: criteria as those of segments.")
     reentry: Reentry = Field("once", description="Nobody passes through twice at the same time.")
-    goal: Goal | None = None
+    goal: GoalEvent | None = None
     exit_on: tuple[Exit, ...] = Field((), max_length=20)
     topic: Printable | None = Field(None, max_length=63, description="Key of a topic of the account.")
     time_limit: Duration = Field(TIME_LIMIT, description="Whoever is inside for longer leaves as `timed_out`.")

@@ -35,7 +35,7 @@ from marketing.content import EmailContent
 from marketing.kinds import EventWhere, part, told_apart
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, Place, kept_by, refuse
-from marketing.segment_operands import DAY, IDENTIFIER
+from marketing.segment_operands import DAY, IDENTIFIER, whole
 from marketing.segments import Criteria
 from marketing.text import Printable
 
@@ -171,10 +171,15 @@ class Branch(_Step):
         return {("then",): self.then, ("else",): self.else_}
 
 
+_WEIGHT = whole(1, 10_000)
+
+
 class Variant(Node):
     """One way of a split."""
 
-    weight: int = Field(ge=1, le=10_000, strict=True, description="The share of contacts, of the sum of all weights.")
+    weight: Annotated[int, kept_by(_WEIGHT), WithJsonSchema(_WEIGHT.schema)] = Field(
+        description="The share of contacts, of the sum of all weights."
+    )
     steps: Steps = ()
 
 

@@ -12,7 +12,7 @@ from marketing.kinds import EventWhere, part, told_apart
 from marketing.segment_fields import PATH
 from marketing.segment_names import EventName
 from marketing.segment_nodes import Node, kept_by
-from marketing.segment_operands import matching
+from marketing.segment_operands import matching, whole
 from marketing.spans import FIRST
 from marketing.steps import SegmentId
 from marketing.text import Printable
@@ -92,11 +92,14 @@ class OnDate(Node):
         return int(number) * (7 if unit.startswith("week") else 1)
 
 
+_DAYS = whole(1, 3650)
+
+
 class OnInactivity(Node):
     """For so many days the contact has not done anything."""
 
     type: Literal["inactivity"]
-    days: int = Field(ge=1, le=3650, strict=True)
+    days: Annotated[int, kept_by(_DAYS), WithJsonSchema(_DAYS.schema)]
     event: EventName | None = part(description="What was not done. Left out: opened, clicked or bought anything.")
 
 
