@@ -34,6 +34,7 @@ BEGUN_WITHIN = timedelta(minutes=5)
 # A cohort has a workflow by then, unless something was lost.
 FORMED_BEFORE = timedelta(minutes=2)
 LOST = "What carried this contact was lost in Temporal: nobody knows where it stood."
+TOLD_AT_ONCE = 20  # cohorts
 AT_A_TIME = 500  # so many are told by one signal, and so many cohorts in one go
 NOT_THERE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
 
@@ -105,11 +106,15 @@ class Routing:
         for source_id, kind in routed.pending.items():
             await self.wake(SourceRef(account_id=account_id, source_id=source_id, kind=kind))
         early: set[int] = set()
-        for (source_id, number), told in routed.cohorts.items():
-            kind = routed.kind_of(source_id)
-            cohort = CohortRef(account_id=account_id, source_id=source_id, kind=kind, cohort=number)
-            if not await self._tell_cohort(cohort, told):
-                early |= told.touches
+        for some in _pages(list(routed.cohorts.items()), TOLD_AT_ONCE):
+            refs = [
+                CohortRef(account_id=account_id, source_id=id, kind=routed.kind_of(id), cohort=number)
+                for (id, number), _ in some
+            ]
+            heard = await asyncio.gather(
+                *(self._tell_cohort(ref, told) for ref, (_, told) in zip(refs, some, strict=True))
+            )
+            early.update(*(told.touches for (_, told), has in zip(some, heard, strict=True) if not has))
         newest = datetime.now(UTC) - BEGUN_WITHIN
         return {each for each in early if touched_at[each] > newest}
 
@@ -159,7 +164,7 @@ class Routing:
                 break
             name, *arguments = _word(standing, input)
             refs = [CohortRef(**input.model_dump(include={*SourceRef.model_fields}), cohort=each) for each in numbers]
-            for some in _pages(refs, 20):
+            for some in _pages(refs, TOLD_AT_ONCE):
                 await asyncio.gather(*(self._signal(each, name, *arguments) for each in some))
                 activity.heartbeat(some[-1].cohort)
             after = numbers[-1]

@@ -1,0 +1,82 @@
+"""Does routing go on whatever fails, and for whom is it done again?"""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from temporalio.client import Client
+
+from activities.routing import Routing
+from tests.audience import people
+from tests.automating import routing
+from tests.conftest import TestAccount
+from tests.database.test_routing import automation, figures, happens, passes
+
+
+async def waiting(account: TestAccount) -> int:
+    async with account.transaction() as tx:
+        found: int = (await tx.execute(text("SELECT count(*) FROM journey_touches"))).scalar_one()
+    return found
+
+
+class _Away(Exception):
+    """Temporal does not answer."""
+
+
+async def away(*_: Any) -> None:
+    raise _Away
+
+
+async def spoil(account: TestAccount, source: UUID) -> None:
+    """Have its definition be none that this version can read."""
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("""UPDATE automation_versions SET definition = '{"trigger": 7}' WHERE automation_id = :id"""),
+            {"id": source},
+        )
+
+
+async def test_what_can_not_be_routed_is_left_out_and_holds_nobody_up(account: TestAccount, temporal: Client) -> None:
+    spoiled = await automation(account, trigger={"type": "event", "event": "broken"})
+    source = await automation(account)
+    those = await people(account, 5)
+    await spoil(account, spoiled)
+    for each in those:
+        await happens(account, "broken", each)
+        await happens(account, "order.placed", each)
+    router = routing(account, temporal)
+    assert await router.take_turn(account.id) == 10
+    assert await figures(account, source) == {"enrolled": 5}
+    assert await passes(account, spoiled) == []
+
+
+async def test_what_could_not_be_told_is_routed_again(account: TestAccount, temporal: Client) -> None:
+    source = await automation(account)
+    (zoe,) = await people(account, 1)
+    await happens(account, "order.placed", zoe)
+    with pytest.raises(_Away):
+        await Routing(account.database, temporal, away, away).take_turn(account.id)
+    assert await waiting(account) == 1
+    assert await routing(account, temporal).take_turn(account.id) == 1
+    assert await figures(account, source) == {"enrolled": 1}
+    await temporal.get_workflow_handle(f"automation-{source}").terminate()
+
+
+async def test_what_came_one_by_one_does_not_wait_for_what_came_in_bulk(account: TestAccount, temporal: Client) -> None:
+    source = await automation(account)
+    those = await people(account, 31)
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("""
+                INSERT INTO events (account_id, name, contact_id)
+                SELECT :account, 'order.placed', id FROM unnest(CAST(:ids AS uuid[])) AS id
+            """),
+            {"account": account.id, "ids": those[1:]},
+        )
+    await happens(account, "order.placed", those[0])
+    router = routing(account, temporal)
+    router.turn = 10
+    assert [await router.take_turn(account.id) for _ in range(4)] == [11, 10, 10, 0]
+    assert (await passes(account, source))[0][0] == those[0]
+    await temporal.get_workflow_handle(f"automation-{source}").terminate()
