@@ -137,7 +137,8 @@ def automation_stats(
             types.setdefault(step.id, step.type)
     order = [*types, *sorted({*n, *messages.per_message} - {*types})]
     exited = _by_reason(passes, "exited")
-    ended = {state: passes[state] for state in ENDS if state != "exited"} | {"exited": sum(exited.values())}
+    ended = {state: passes[state] for state in ENDS}
+    ended["exited"] += sum(exited.values())
     left, enrolled = sum(ended.values()), sum(ended.values()) + pending + active
     return AutomationStats(
         enrolled=enrolled,
