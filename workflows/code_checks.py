@@ -86,6 +86,7 @@ async def _problem(
         data_converter=DATA_CONVERTER,
         namespace=run.namespace,
         runtime=runtime,
+        debug_mode=True,  # nobody waits for it: a busy machine must not look like a deadlock, which is 2 s
     )
     failure = (await replayer.replay_workflow(history, raise_on_replay_failure=False)).replay_failure
     before, now = _asked(history.events), witness.asked
