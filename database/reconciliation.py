@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from database import campaigns, counters
+from database import campaigns, counters, sources
 from database.campaigns import OpenCampaign
 from database.engine import Connection, Database
 from database.events import facts
@@ -31,9 +31,15 @@ _DOUBT = text(f"""
 """)
 
 
+_PAUSE = text("""
+    UPDATE automations SET state = 'paused', state_reason = :reason, updated_at = now()
+    WHERE id = :id AND state = 'active'
+""")
+
+
 @dataclass(frozen=True)
 class Held:
-    """A campaign that was open when the record was written, and is paused now."""
+    """A campaign, or an automation, that was open when the record was written, and is paused now."""
 
     campaign_id: UUID
     begun: bool  # False: it may have begun since then, and to whom it went nobody here knows
@@ -52,9 +58,9 @@ async def others_connected(database: Database) -> int:
 
 
 async def hold(database: Database, reason: str, *, now: datetime) -> list[Held]:
-    """Pause every campaign that may have gone on since the record was written, and doubt each of its due messages.
+    """Pause whatever may have gone on since the record was written, and doubt each of its due messages.
 
-    One that is scheduled for a moment to come can't have begun, and stays. Done twice, it changes nothing more.
+    A campaign that is scheduled for a moment to come can't have begun, and stays. Done twice, it changes nothing more.
     """
     held = []
     for campaign in await campaigns.open_campaigns(database):
@@ -63,6 +69,13 @@ async def hold(database: Database, reason: str, *, now: datetime) -> list[Held]:
         async with database.transaction(campaign.account_id) as tx:
             if found := await _hold(tx, campaign, reason, now):
                 held.append(found)
+    for source in await sources.open_sources(database):
+        if source.kind == "automation":
+            async with database.transaction(source.account_id) as tx:
+                messages = await _doubt(tx, source.account_id, source.source_id, reason, now)
+                why = f"{reason} Whoever entered or went on after it is where they were: they may get messages again."
+                await tx.execute(_PAUSE, {"id": source.source_id, "reason": why})
+                held.append(Held(source.source_id, True, messages))
     return held
 
 
@@ -72,12 +85,18 @@ async def _hold(tx: Connection, campaign: OpenCampaign, reason: str, now: dateti
         if schedule and schedule.starts_at() > now:
             return None
     begun = await campaigns.has_started(tx, campaign.campaign_id)
-    messages = 0
-    for row in await tx.execute(_DOUBT, {"campaign_id": campaign.campaign_id, "reason": reason, "now": now}):
-        messages += row.n
-        amounts, kind = {"uncertain": row.n}, {"channel": row.channel, "step": row.step, "variant": row.variant}
-        await counters.add(tx, campaign.account_id, campaign.campaign_id, amounts, now=now, **kind)
+    messages = await _doubt(tx, campaign.account_id, campaign.campaign_id, reason, now)
     if not begun:
         reason += " If this campaign began after it, resuming sends everything twice: then cancel it."
     await campaigns.hold(tx, campaign.account_id, campaign.campaign_id, reason)
     return Held(campaign.campaign_id, begun, messages)
+
+
+async def _doubt(tx: Connection, account_id: UUID, source_id: UUID, reason: str, now: datetime) -> int:
+    """How many of its messages are uncertain now."""
+    messages = 0
+    for row in await tx.execute(_DOUBT, {"campaign_id": source_id, "reason": reason, "now": now}):
+        messages += row.n
+        amounts, kind = {"uncertain": row.n}, {"channel": row.channel, "step": row.step, "variant": row.variant}
+        await counters.add(tx, account_id, source_id, amounts, now=now, **kind)
+    return messages

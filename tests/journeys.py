@@ -71,9 +71,10 @@ async def steps(
     *,
     database: Database | None = None,
     trigger: dict[str, Any] | None = None,
+    name: str = "person",
     **settings: Any,
 ) -> Steps:
     """An automation with so many inside, and the steps that they may take."""
-    inside = await enrolled(account, count, trigger=trigger)
+    inside = await enrolled(account, count, trigger=trigger, name=name)
     by_name = channels if isinstance(channels, Mapping) else {"email": channels}
     return Steps(inside, Journeys(database or account.database, by_name, LINKS, **settings))

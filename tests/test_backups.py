@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 import backups
+from channels.outbox import Outbox
 from channels.sink import Sink
 from database import reconciliation
 from database.embedded import CannotStart
@@ -28,6 +29,7 @@ from tests.broadcast import Broadcast, broadcast
 from tests.conftest import new_account
 from tests.database.test_events import facts, ledger
 from tests.delivering import execute, freeze
+from tests.journeys import steps
 from tests.test_up import carillon, refusal
 from tests.up import Up, folder
 
@@ -220,6 +222,10 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
             for moment in (now + timedelta(seconds=1), now)
         ]
         starting = await campaign(begun=False)
+        automation = await steps(account, 2, Outbox(), name="inside")
+        await automation.send(now=now)
+        under_way = "UPDATE deliveries SET state = 'sending' WHERE campaign_id = :id"
+        await execute(account, under_way, id=automation.inside.automation_id)
 
         held = await reconciliation.hold(database, "Why.", now=now)
         assert sorted(held, key=lambda each: each.campaign_id) == [
@@ -227,7 +233,9 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
             Held(paused.id, True, 6),
             Held(passed.id, False, 0),
             Held(starting.id, False, 0),
+            Held(automation.inside.automation_id, True, 2),
         ]
+        assert await automation.ledger() == {"uncertain:restored": 2}
         assert await running.ledger() == {"sent": 1, "planned": 1, "uncertain:restored": 4}
         assert (await running.stats()).reconciles
         assert await facts(running) == [each for each in await ledger(running) if each[2] == "message.uncertain"]
