@@ -20,7 +20,7 @@ from activities.journey_inputs import Answer, Caller, Failures, StepCall
 from activities.launches import NotLaunchable
 from channels.base import Rejected, Unavailable
 from channels.webhooks import WebhookCall, Webhooks
-from database import callers, campaigns, notifications
+from database import callers, campaigns, notifications, standings
 from database.callers import Person
 from database.engine import Database
 from marketing.campaigns import Audience, CampaignDefinition, CampaignState
@@ -195,16 +195,19 @@ class Outward:
     async def _each(
         self, step: StepCall, take: Callable[[Caller, Person], Awaitable[Answer]], *, at_once: int = AT_ONCE
     ) -> list[Answer]:
-        """The step for each caller whose contact is still there, a few at once; for none while the source is paused."""
+        """The step for each caller who is still inside, a few at once; for none while the source is paused."""
         async with self.database.transaction(step.account_id) as tx:
-            if await callers.is_paused(tx, step.source_id):
-                return [Answer(held=True) for _ in step.callers]
+            going = await standings.going(tx, step.kind, step.source_id)
+            if going != "on":
+                return [Answer(held=True) if going == "paused" else Answer(leave="cancelled") for _ in step.callers]
             people = await callers.people(tx, step.source_id, step.cohort, [each.member for each in step.callers])
         turns = asyncio.Semaphore(at_once)
 
         async def one(caller: Caller) -> Answer:
             if (person := people.get(caller.member)) is None:
                 return Answer(leave="contact_deleted")
+            if person.left is not None:
+                return Answer(leave=person.left)
             async with turns:
                 return await take(caller, person)
 

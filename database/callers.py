@@ -1,4 +1,4 @@
-"""Who are the callers of a step, and may it be taken?"""
+"""Who are the callers of a step?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ class Person:
     """A contact in its pass."""
 
     enrollment_id: UUID
+    left: str | None  # why, if it is over
     trigger: dict[str, Any]  # the properties of what the pass began with
     contact: dict[str, Any]
 
@@ -23,21 +24,15 @@ class Person:
 async def people(tx: Connection, source_id: UUID, cohort: int, members: Sequence[int]) -> dict[int, Person]:
     """By the numbers of the members; those whose contact was deleted are left out."""
     rows = await tx.execute(_PEOPLE, {"source_id": source_id, "cohort": cohort, "members": list(set(members))})
-    return {row[0]: Person(row[1], row[2], dict(zip(CONTACT_COLUMNS, row[3:], strict=True))) for row in rows}
+    return {row[0]: Person(row[1], row[2], row[3], dict(zip(CONTACT_COLUMNS, row[4:], strict=True))) for row in rows}
 
 
 _PEOPLE = text(f"""
-    SELECT enrollments.member, enrollments.id, enrollments.trigger,
+    SELECT enrollments.member, enrollments.id,
+        CASE WHEN enrollments.left_at IS NOT NULL THEN coalesce(enrollments.reason, enrollments.state) END,
+        enrollments.trigger,
         {", ".join(f"contacts.{name}" for name in CONTACT_COLUMNS)}
     FROM enrollments JOIN contacts ON contacts.id = enrollments.contact_id AND contacts.deleted_at IS NULL
     WHERE enrollments.source_id = :source_id AND enrollments.cohort = :cohort
     AND enrollments.member = ANY(CAST(:members AS smallint[]))
 """)
-
-
-async def is_paused(tx: Connection, source_id: UUID) -> bool:
-    """Whether the automation or the drip is held: then no step begins."""
-    query = text("""
-        SELECT coalesce((SELECT state FROM automations WHERE id = :id), (SELECT state FROM campaigns WHERE id = :id))
-    """)
-    return bool((await tx.execute(query, {"id": source_id})).scalar_one() == "paused")

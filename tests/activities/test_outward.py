@@ -91,7 +91,7 @@ async def test_a_webhook_to_an_address_within_fails_for_good(account: TestAccoun
     assert server.connections == 0
 
 
-async def test_while_the_automation_is_paused_no_step_begins_and_who_was_deleted_leaves(
+async def test_no_step_begins_for_whoever_has_left_nor_while_the_automation_is_held(
     account: TestAccount, outward: Outward
 ) -> None:
     inside = await enrolled(account, 2)
@@ -105,6 +105,14 @@ async def test_while_the_automation_is_paused_no_step_begins_and_who_was_deleted
             gone = text("UPDATE contacts SET deleted_at = now() WHERE id = :id")
             await tx.execute(gone, {"id": inside.contacts[1]})
         assert await ActivityEnvironment().run(outward.webhook, step) == [Answer(), Answer(leave="contact_deleted")]
+        async with account.transaction() as tx:
+            await tx.execute(text("UPDATE enrollments SET state = 'exited', reason = 'unsubscribed', left_at = now()"))
+        assert await ActivityEnvironment().run(outward.webhook, inside.step(step.args, members=[0])) == [
+            Answer(leave="unsubscribed")
+        ]
+        await inside.set_state("draft")
+        assert await ActivityEnvironment().run(outward.webhook, step) == [Answer(leave="cancelled")] * 2
+        assert len(server.requests) == 1
 
 
 # -- notifications ---------------------------------------------------------------------------------------------------
