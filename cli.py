@@ -186,7 +186,10 @@ def _with_progress(title: str, work: "Callable[[Tell], Coroutine[Any, Any, T]]")
 
 def _tell_held(held: "list[Held]") -> None:
     messages = sum(each.messages for each in held)
-    print(f"Open campaigns and automations, paused now: {len(held):,}. Messages that may have left since, uncertain now: {messages:,}.")
+    print(
+        f"Open campaigns and automations, paused now: {len(held):,}."
+        f" Messages that may have left since, uncertain now: {messages:,}."
+    )
     print("What to do next: docs/reliability.md, After a restore.")
 
 
