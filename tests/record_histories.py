@@ -24,6 +24,7 @@ from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
+from tests import recorded_automations
 from tests.audience import people
 from tests.belonging import segment
 from tests.broadcast import broadcast
@@ -143,6 +144,11 @@ async def told(temporal: Client, account: TestAccount, _: Sink) -> Handle:
 
 
 SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] = {
+    "AutomationWorkflow-cancelled": recorded_automations.cancelled,
+    "CohortWorkflow-joined": recorded_automations.joined,
+    "EnrollWorkflow-enrolled": recorded_automations.enrolled,
+    "JourneySweepWorkflow-swept": recorded_automations.swept,
+    "JourneysWorkflow-under-way": recorded_automations.followed,
     "CampaignWorkflow-delivered": delivered,
     "CampaignWorkflow-paused-and-resumed": paused_and_resumed,
     "CampaignWorkflow-cancelled": cancelled,
