@@ -70,12 +70,16 @@ async def hold(database: Database, reason: str, *, now: datetime) -> list[Held]:
             if found := await _hold(tx, campaign, reason, now):
                 held.append(found)
     for source in await sources.open_sources(database):
-        if source.kind == "automation":
-            async with database.transaction(source.account_id) as tx:
-                messages = await _doubt(tx, source.account_id, source.source_id, reason, now)
-                why = f"{reason} Whoever entered or went on after it is where they were: they may get messages again."
+        if source.kind == "drip" and source.state == CampaignState.CANCELLED:
+            continue
+        async with database.transaction(source.account_id) as tx:
+            messages = await _doubt(tx, source.account_id, source.source_id, reason, now)
+            why = f"{reason} Whoever entered or went on after it is where they were: they may get messages again."
+            if source.kind == "drip":
+                await campaigns.hold(tx, source.account_id, source.source_id, why)
+            else:
                 await tx.execute(_PAUSE, {"id": source.source_id, "reason": why})
-                held.append(Held(source.source_id, True, messages))
+            held.append(Held(source.source_id, True, messages))
     return held
 
 

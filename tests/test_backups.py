@@ -29,6 +29,7 @@ from tests.broadcast import Broadcast, broadcast
 from tests.conftest import new_account
 from tests.database.test_events import facts, ledger
 from tests.delivering import execute, freeze
+from tests.dripping import dripping
 from tests.journeys import steps
 from tests.test_up import carillon, refusal
 from tests.up import Up, folder
@@ -227,6 +228,9 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
         under_way = "UPDATE deliveries SET state = 'sending' WHERE campaign_id = :id"
         await execute(account, under_way, id=automation.inside.automation_id)
 
+        course, ended = await dripping(account), await dripping(account)
+        await execute(account, "UPDATE campaigns SET state = 'cancelled' WHERE id = :id", id=ended.id)
+
         held = await reconciliation.hold(database, "Why.", now=now)
         assert sorted(held, key=lambda each: each.campaign_id) == [
             Held(running.id, True, 4),
@@ -234,7 +238,11 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
             Held(passed.id, False, 0),
             Held(starting.id, False, 0),
             Held(automation.inside.automation_id, True, 2),
+            Held(course.id, True, 0),
         ]
+        state, why = await course.state()
+        assert state is CampaignState.PAUSED and why.startswith("Why.")
+        assert (await ended.state())[0] is CampaignState.CANCELLED
         assert await automation.ledger() == {"uncertain:restored": 2}
         assert await running.ledger() == {"sent": 1, "planned": 1, "uncertain:restored": 4}
         assert (await running.stats()).reconciles
