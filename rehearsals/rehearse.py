@@ -247,8 +247,14 @@ class _Performance:
         )
 
     async def _perform(self, workflow_id: str, moments: list[datetime]) -> None:
+        rest: RehearsalInput | None = RehearsalInput(
+            cohort=self.cast.input, starts_at=self.play.starts_at, script=moments
+        )
+        while rest:
+            rest = await self._run(workflow_id, rest)
+
+    async def _run(self, workflow_id: str, input: RehearsalInput) -> RehearsalInput | None:
         skipper = TimeSkipper(self.stage.temporal, config=TimeSkippingConfig(max_session_skip_count=MOST_SKIPS))
-        input = RehearsalInput(cohort=self.cast.input, starts_at=self.play.starts_at, script=moments)
         try:
             handle = await skipper.client.start_workflow(
                 RehearsalWorkflow.run,
@@ -266,7 +272,7 @@ class _Performance:
         try:
             if await skipper.get_time_skipping_info(handle) is None:  # a server that does not know what it was told
                 raise CannotSkipTime
-            await handle.result()
+            return await handle.result()
         except BaseException:
             await _end(handle)
             raise

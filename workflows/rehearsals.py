@@ -11,7 +11,6 @@ with workflow.unsafe.imports_passed_through():
     from activities.rehearsals import ActOut, Rehearsals
     from workflows.cohorts import way
     from workflows.engine import Cohort
-    from workflows.journey_inputs import CohortProgress
     from workflows.options import REHEARSING
     from workflows.rehearsal_inputs import RehearsalInput
 
@@ -32,7 +31,9 @@ class RehearsalWorkflow:
         self.cohort: Cohort | None = None  # until it begins
 
     @workflow.run
-    async def run(self, input: RehearsalInput) -> CohortProgress:
+    async def run(self, input: RehearsalInput) -> RehearsalInput | None:
+        """None if all have left; else with what the next run goes on. It is started by whoever waits for this one:
+        where a run continues as new, Temporal counts the time twice that it has skipped."""
         await self._until(input.starts_at)
         self.cohort = Cohort(input.cohort, way(input.cohort))
         script = asyncio.create_task(self._act())
@@ -40,10 +41,10 @@ class RehearsalWorkflow:
         await workflow.wait_condition(lambda: not self.acting)
         script.cancel()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        if not closed:
-            rest = {"cohort": self.cohort.hand_over(), "acted": self.acted}
-            workflow.continue_as_new(input.model_copy(update=rest))
-        return self.cohort.progress()
+        if closed:
+            return None
+        rest = {"cohort": self.cohort.hand_over(), "acted": self.acted, "starts_at": workflow.now()}
+        return input.model_copy(update=rest)
 
     async def _act(self) -> None:
         """From where the run before was, moment after moment."""
