@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from database import step_counters
-from database.engine import Connection
+from database.engine import Connection, plan_anew
 from database.sources import Kind
 
 
@@ -90,6 +90,7 @@ async def form(
 
     What was formed before, and `known` does not have, is what is answered first: the answer was lost.
     """
+    await plan_anew(tx)
     newest = (await tx.execute(_NEWEST, {"source_id": source_id})).one_or_none()
     if known and newest and newest.number > known.cohort:
         return await read(tx, source_id, kind, newest.number, newest.version)

@@ -11,7 +11,7 @@ import orjson
 from sqlalchemy import text
 
 from database import notifications, step_counters
-from database.engine import Connection
+from database.engine import Connection, plan_anew
 from database.segments import condition, plan_well
 from database.sources import Source
 from marketing.automations import After
@@ -111,6 +111,7 @@ async def enroll_each(
     """The same, and who they are."""
     if not candidates:
         return {}
+    await plan_anew(tx)
     terms = source.terms
     fits, parameters = "true", dict[str, Any]()
     if terms.entry:

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import text
 
 from database import counters
-from database.engine import Connection
+from database.engine import Connection, plan_anew
 from database.segments import condition, plan_well
 from marketing.contacts import merged_attributes, told_of_change
 from marketing.segments import parse
@@ -205,6 +205,7 @@ async def plan_messages(
         "contacts": [each.contact_id for each in asked],
         "calls": [each.call for each in asked],
     }
+    await plan_anew(tx)
     planned = list((await tx.execute(_PLAN, given)).scalars())
     await counters.add(tx, account_id, source_id, {"planned": len(planned)}, now=now, channel=channel, step=step)
     return planned
@@ -225,6 +226,7 @@ async def messages(tx: Connection, asked: Sequence[Asked], *, channel: str) -> d
         "calls": list({each.call for each in asked}),
         "channel": channel,
     }
+    await plan_anew(tx)
     return {(row[0], row[1]): Message(*row[2:]) for row in await tx.execute(_LEDGER, given)}
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from database import leaving, sources, waits
-from database.engine import Connection
+from database.engine import Connection, plan_anew
 from database.enrolling import Candidate, enroll
 from database.journey_touches import Touch
 from database.leaving import DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
@@ -83,6 +83,7 @@ async def route(
     Args:
         rehearsed: the source of a rehearsal, whose clock `now` is: nothing that happens there concerns another.
     """
+    await plan_anew(tx)
     turn = await _begin(tx, account_id, touches, now, rehearsed)
     await turn.wake()
     await turn.have_leave()

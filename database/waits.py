@@ -15,7 +15,7 @@ import orjson
 from pydantic import TypeAdapter
 from sqlalchemy import Row, text
 
-from database.engine import Connection
+from database.engine import Connection, plan_anew
 from database.segments import event_condition
 from marketing.kinds import EventWhere
 from marketing.segment_conditions import Where
@@ -120,6 +120,7 @@ async def happened_already(
     asked, parameters = (
         event_condition(_WHERE.validate_python(where), now=now, prefix="where_") if where else ("true", {})
     )
+    await plan_anew(tx)
     pruned = "AND events.id >= uuidv7_floor(waiting.since - interval '1 hour')" if prune else ""
     rows = await tx.execute(
         text(f"""
