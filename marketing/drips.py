@@ -15,7 +15,7 @@ from marketing.exits import Exit
 from marketing.local_times import moment
 from marketing.segment_names import Duration
 from marketing.segment_nodes import kept_by
-from marketing.segment_operands import DAY
+from marketing.segment_operands import DAY, whole
 
 RECIPIENT = "recipient"  # for a zone: each in their own
 MOST_MESSAGES = 100
@@ -31,6 +31,8 @@ ZoneOrRecipient = Annotated[
     Field(description="`recipient`: each in their own.", examples=["Europe/Paris", RECIPIENT]),
 ]
 Day = Annotated[date, kept_by(DAY), WithJsonSchema(DAY.schema)]
+_DAY_OF_MONTH = whole(1, 31)
+DayOfMonth = Annotated[int, kept_by(_DAY_OF_MONTH), WithJsonSchema(_DAY_OF_MONTH.schema)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Step = dict[str, Any]
@@ -99,7 +101,7 @@ class Monthly(_Calendar):
     """On days of the month; one that a month does not have is its last."""
 
     every: Literal["month"]
-    on: list[Annotated[int, Field(ge=1, le=31, strict=True)]] = Field(min_length=1, max_length=31)
+    on: list[DayOfMonth] = Field(min_length=1, max_length=31)
 
     def falls_on(self, day: date) -> bool:
         last = monthrange(day.year, day.month)[1]

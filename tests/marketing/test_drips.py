@@ -194,6 +194,7 @@ def test_what_no_drip_can_be_is_told_before_the_launch(parts: dict[str, Any], co
         {"calendar": {"every": "week"}},
         {"calendar": {"every": "week", "on": [1]}},
         {"calendar": {"every": "month", "on": [32]}},
+        {"calendar": {"every": "month", "on": [1.5]}},
         {"calendar": {"every": "month", "on": ["mon"]}},
         {"calendar": {"every": "day", "on": ["mon"]}},
         {"calendar": {"every": "day", "until": "soon"}},
@@ -209,6 +210,7 @@ def test_what_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_days_are_written_back_as_they_were_given() -> None:
+    assert calendar(every="month", on=[28.0]) == calendar(every="month", on=[28])  # whole, as JSON Schema has it
     drip = definition(calendar={"every": "day", "until": "2026-12-24", "at": "09:00"}, messages=MESSAGES)
     again = CampaignDefinition.model_validate(drip.model_dump(mode="json", exclude_none=True))
     assert again == drip and again.calendar and again.calendar.until == date(2026, 12, 24)
