@@ -81,7 +81,7 @@ class Counted(Protocol):
 
 
 class StepStats(BaseModel):
-    """How it went with a step: `entered = inside + done + failed`, but for those who left in it."""
+    """How it went with a step; who entered it, and is neither done nor failed, is in it, or left there."""
 
     step: str
     type: str | None = Field(description="null: it is in no version of the definition, but in code.")

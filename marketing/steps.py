@@ -37,7 +37,7 @@ from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, Place, kept_by, refuse
 from marketing.segment_operands import DAY, IDENTIFIER, whole
 from marketing.segments import Criteria
-from marketing.text import Printable
+from marketing.text import Printable, printable
 
 STEP_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
 CONTACT = "contact"  # for a zone: each contact's own
@@ -284,7 +284,7 @@ class Webhook(_Step):
     """Tell another program; see docs/automations.md for what it is told."""
 
     type: Literal["webhook"]
-    url: Printable = Field(max_length=2_000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
+    url: Annotated[str, AfterValidator(printable)] = Field(max_length=2_000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
     data: Data = part(description="Told with the contact, as it is written here.")
 
 
