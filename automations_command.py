@@ -146,7 +146,7 @@ def _called(api: "httpx.Client", name: str) -> dict[str, Any]:
 @automations.command()
 def check(
     automation: Annotated[UUID | None, typer.Option(help="The id of one, instead of all.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="So many cohorts, the newest first.")] = 1_000,
+    most: Annotated[int, typer.Option(min=1, help="So many runs, the newest first.")] = 1_000,
 ) -> None:
     """Replay what is under way against the code on disk, and say which contacts could not go on.
 
@@ -158,7 +158,7 @@ def check(
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # what it tells of each that breaks, we tell in words
     breaking, checked, all_ = asyncio.run(_check(automation, most))
     rest = f", of {all_:,} that are under way" if all_ > checked else ""
-    print(f"{checked:,} cohorts replayed{rest}: {breaking:,} would break.")
+    print(f"{checked:,} runs replayed{rest}: {breaking:,} would break.")
     sys.exit(1 if breaking else 0)
 
 
@@ -167,17 +167,19 @@ async def _check(automation: UUID | None, most: int) -> tuple[int, int, int]:
     from rich.progress import Progress
 
     from cli import reach_temporal
+    from workflows.automations import AutomationWorkflow
     from workflows.code_checks import check, under_way
     from workflows.cohorts import CohortWorkflow
 
     client = await reach_temporal(settings())
-    query = under_way([CohortWorkflow], automation)
+    workflows = [CohortWorkflow, AutomationWorkflow]
+    query = under_way(workflows, automation)
     everything = (await client.count_workflows(query)).count
     breaking = checked = 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Replaying", total=min(everything, most))
-        async for each in check(client, query, [CohortWorkflow], most):
+        async for each in check(client, query, workflows, most):
             checked += 1
             progress.advance(bar)
             if each.problem:

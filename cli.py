@@ -54,6 +54,7 @@ def up(
     from local_stack import Stack
 
     configure_logging(settings(), quiet=True)
+    loaded()  # what is wrong with the files of automations is told here, and not by every program in its log
     stack = Stack(
         settings(),
         _data_dir(data_dir),

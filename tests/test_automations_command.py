@@ -82,6 +82,20 @@ async def test_what_is_wrong_on_disk_is_told_without_a_traceback(folder: str | N
     assert "Traceback" not in told
 
 
+async def test_nothing_starts_with_automations_that_cannot_be_loaded(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    started = await asyncio.create_subprocess_exec(
+        *(sys.executable, ROOT / "cli.py", "up", "--data-dir", tmp_path / "data"),
+        stderr=asyncio.subprocess.PIPE,
+        cwd="/",
+        env={"PYTHONPATH": str(ROOT), "CARILLON_AUTOMATIONS": str(tmp_path)},
+    )
+    _, said = await started.communicate()
+    assert started.returncode == 1
+    assert said.decode().startswith(f"carillon: automations can't be loaded:\n{tmp_path / 'broken.py'}:3: ")
+    assert not (tmp_path / "data").exists()
+
+
 async def test_an_unknown_name_is_told() -> None:
     status, said = await carillon("graph", "nobody")
     assert status == 1
@@ -100,13 +114,13 @@ async def test_check_ends_with_status_1_if_any_would_break(
                 CARILLON_TEMPORAL_ADDRESS=temporal_server.address,
             )
 
-        assert await check() == (0, "1 cohorts replayed: 0 would break.\n")
+        assert await check() == (0, "1 runs replayed: 0 would break.\n")
         found.write(WRITTEN.replace(TAGGED, ""))
         status, said = await check()
         assert status == 1
         assert said == (
             f"automation-{found.automation_id}/cohort-1: After “send:one”, 5 contacts took “tag:two”; the code on disk "
-            "does not come to that.\n1 cohorts replayed: 1 would break.\n"
+            "does not come to that.\n1 runs replayed: 1 would break.\n"
         )
 
 

@@ -21,6 +21,7 @@ from temporalio.worker import (
 from temporalio.workflow import ActivityHandle
 
 from activities.journey_inputs import NoteInput, StepCall
+from workflows.cohorts import CohortWorkflow
 from workflows.connection import DATA_CONVERTER
 
 NOT_LOADED = r"No file has .*? They wait until then\."
@@ -92,25 +93,31 @@ async def _problem(
     before, now = _asked(history.events), witness.asked
     if why := next((why for member, why in now.failed.items() if member not in before.failed), ""):
         return why
-    return _explained(before.steps, now.steps, str(failure)) if failure else ""
+    if failure and run.workflow_type != CohortWorkflow.__name__:
+        return f"This version of Carillon does not go on with it: {_first_line(failure)}"
+    return _explained(before.steps, now.steps, failure) if failure else ""
 
 
-def _explained(before: list[_Step], now: list[_Step], failure: str) -> str:
+def _explained(before: list[_Step], now: list[_Step], failure: Exception) -> str:
     """In the words of an author: which step came, and what the code has there."""
-    if missing := re.search(NOT_LOADED, failure):
+    if missing := re.search(NOT_LOADED, str(failure)):
         return missing[0]
-    if "TMPRL1100" not in failure:  # Temporal's number for what differs from the history
-        return failure.partition("\n")[0]
+    if "TMPRL1100" not in str(failure):  # Temporal's number for what differs from the history
+        return _first_line(failure)
     for number, step in enumerate(before):
         instead = now[number] if number < len(now) else None
         if instead and (instead.activity, instead.contacts) == (step.activity, step.contacts):
             continue
         there = f"has “{instead.name}” for {instead.contacts:,}" if instead else "does not come to that"
         return f"{_after(before[:number])}, {step.contacts:,} contacts took “{step.name}”; the code on disk {there}."
-    found = re.search(r"HistoryEvent\(id: (\d+)", failure)
+    found = re.search(r"HistoryEvent\(id: (\d+)", str(failure))
     past = [step for step in before if not found or step.event < int(found[1])]
     there = f"has “{now[len(before)].name}” there" if len(now) > len(before) else "does not wait as they did"
     return f"{_after(past)}, contacts waited; the code on disk {there}."
+
+
+def _first_line(failure: Exception) -> str:
+    return str(failure).partition("\n")[0]
 
 
 def _after(steps: list[_Step]) -> str:
