@@ -146,11 +146,11 @@ async def test_a_host_that_is_not_there_may_be_there_later(webhooks: Webhooks) -
         await webhooks.call(replace(CALL, url="http://nowhere.invalid/"), SECRET)
 
 
-async def test_a_thousand_calls_share_as_many_connections_as_they_may() -> None:
+async def test_many_calls_share_as_many_connections_as_they_may() -> None:
     webhooks = Webhooks(PublicNetwork(networks("127.0.0.1")), connections=8)
     async with serving(said(200)) as server:
         call = replace(CALL, url=server.url)
-        await asyncio.gather(*(webhooks.call(replace(call, id=f"a-{n}"), SECRET) for n in range(1000)))
-        assert len({each.headers["webhook-id"] for each in server.requests}) == 1000
+        await asyncio.gather(*(webhooks.call(replace(call, id=f"a-{n}"), SECRET) for n in range(200)))
+        assert len({each.headers["webhook-id"] for each in server.requests}) == 200
         assert server.connections <= 8
     await webhooks.close()
