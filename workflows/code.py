@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from temporalio import workflow
@@ -90,11 +91,15 @@ def automation_function(name: str, version: int) -> Way:
         )
     if function.__module__ not in _WATCHED:
         return function
+    return partial(_watched, getattr(copy_of(function.__module__), function.__name__))
+
+
+def copy_of(module: str) -> ModuleType:
+    """Within the sandbox of a workflow, a copy of its own; it shares what cohorts know of journeys."""
     with workflow.unsafe.imports_passed_through():
-        import workflows.journey  # noqa: F401  # for the copy: its `Exit` is the one that cohorts know
+        import workflows.journey  # noqa: F401  # whose `Exit` is the one that is caught
     with workflow.unsafe.sandbox_import_notification_policy(SandboxImportNotificationPolicy.SILENT):
-        module = __import__(function.__module__, fromlist=["*"])
-    return partial(_watched, getattr(module, function.__name__))
+        return __import__(module, fromlist=["*"])
 
 
 async def _watched(function: Way, contact: Contact, journey: Journey) -> None:

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError, SandboxRestrictions
+from temporalio.worker.workflow_sandbox._importer import Importer
+from temporalio.worker.workflow_sandbox._restrictions import RestrictionContext
 
 from marketing.automations import AutomationDefinition
-from workflows.code import Loaded, Written, forget, know
+from workflows.code import Loaded, Written, copy_of, forget, know
 from workflows.code_rules import broken_rules
 from workflows.journey import AutomationCode
 
@@ -91,6 +94,7 @@ def load(folders: Iterable[Path]) -> Loaded:
     activities: dict[str, Callable[..., Any]] = {}
     for name in names:
         module = _imported(name)
+        _try_in_sandbox(name)
         for written in _automations(module):
             key = written.name, written.version
             if other := automations.get(key):
@@ -137,10 +141,29 @@ def _imported(name: str) -> ModuleType:
     try:
         return __import__(name, fromlist=["*"])
     except Exception as error:  # whatever an author's file raises
-        ours = {str(module.file) for module in _FILES.modules.values()}
-        lines = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-        file, line = next((each for each in reversed(lines) if each[0] in ours), (_FILES.modules[name].file, 1))
-        raise CannotLoad(f"{file}:{line}: {type(error).__name__}: {error}") from error
+        raise CannotLoad(f"{_place(error, name)}: {type(error).__name__}: {error}") from error
+
+
+def _try_in_sandbox(name: str) -> None:
+    """As each cohort will: what fails only there would hold up its contacts for ever. Temporal has no public way."""
+    context = RestrictionContext()
+    context.is_runtime = True
+    try:
+        with Importer(SandboxRestrictions.default, context).applied():
+            copy_of(name)
+    except Exception as error:
+        what = error.qualified_name if isinstance(error, RestrictedWorkflowAccessError) else error
+        advice = "into the activity that needs it, or under `with workflow.unsafe.imports_passed_through():`"
+        told = f"the sandbox of workflows refuses what this does ({what}). If it is an import, move it {advice}"
+        raise CannotLoad(f"{_place(error, name)}: {told}") from error
+
+
+def _place(error: Exception, name: str) -> str:
+    """The file and line of an author that an error came from, while a module was imported."""
+    ours = {str(module.file) for module in _FILES.modules.values()}
+    lines = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    file, line = next((each for each in reversed(lines) if each[0] in ours), (_FILES.modules[name].file, 1))
+    return f"{file}:{line}"
 
 
 def _automations(module: ModuleType) -> Iterator[Written]:

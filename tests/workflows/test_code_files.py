@@ -149,6 +149,19 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, source: str, l
     assert said in told
 
 
+def test_what_the_sandbox_cannot_import_is_refused_before_anybody_is_inside(tmp_path: Path) -> None:
+    file = write(tmp_path, "heavy.py", "import math\n\nimport phonenumbers\n")
+    told = problem(tmp_path)
+    assert told.startswith(f"{file}:3: the sandbox of workflows refuses what this does (threading.Lock")
+    assert "into the activity" in told
+    write(
+        tmp_path,
+        "heavy.py",
+        "from temporalio import workflow\n\nwith workflow.unsafe.imports_passed_through():\n    import phonenumbers\n",
+    )
+    load([tmp_path])
+
+
 def test_all_that_is_wrong_with_the_texts_is_told_at_once(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "def (:\n")
     write(tmp_path, "b.py", "import time\nx = time.time()\ny = time.time()\n")
