@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from temporalio.service import RPCError
 
 from api import automations, campaigns
@@ -21,8 +21,10 @@ from marketing.automations import Terms
 from marketing.campaigns import Audience, CampaignDefinition, Schedule
 from marketing.drip_journeys import as_automation
 from marketing.moments import Moment
-from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, id_or_email
+from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who
 from marketing.rehearsals import MOST_CONTACTS, Timeline
+from marketing.segment_nodes import kept_by
+from marketing.segment_operands import whole
 from rehearsals.rehearse import CannotSkipTime, Play, Stage, TooLong, rehearse
 from workflows.code import Loaded
 
@@ -31,6 +33,7 @@ router = APIRouter(prefix="/api", tags=["rehearsals"])
 PATIENCE_SECONDS = 10.0  # for the rehearsal before to end
 _A_MOMENT_AGO = timedelta(minutes=1)
 _ERRORS = documented(NotPossibleHere)
+_SAMPLE = whole(1, MOST_CONTACTS)
 
 
 class RehearsalRequest(BaseModel):
@@ -39,18 +42,16 @@ class RehearsalRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "example": {"contacts": ["zoe@example.com"], "script": ["clicks welcome on day 2"], "texts": True}
+            "example": {"contacts": ["zoe@example.com"], "script": ["clicks welcome on day 2"], "texts": True},
+            "anyOf": [{"properties": {name: {"type": "null"}}} for name in ("contacts", "sample")],
         },
     )
 
-    contacts: list[Annotated[str, AfterValidator(id_or_email)]] | None = Field(
+    contacts: list[Who] | None = Field(
         None, min_length=1, max_length=MOST_CONTACTS, description="By id or e-mail address."
     )
-    sample: int | None = Field(
+    sample: Annotated[int, kept_by(_SAMPLE), WithJsonSchema(_SAMPLE.schema)] | None = Field(
         None,
-        ge=1,
-        le=MOST_CONTACTS,
-        strict=True,
         description="So many of those who may enter, the same ones each time. Without contacts: 10.",
     )
     starts_at: Moment | None = Field(None, description="When they enter. Left out: now.")

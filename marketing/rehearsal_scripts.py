@@ -4,7 +4,16 @@ import re
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    model_validator,
+)
 
 from marketing.contacts import normal_email
 from marketing.events import EVENT_NAME, OURS, Value
@@ -32,25 +41,45 @@ def id_or_email(text: str) -> str:
         return normal_email(text)
 
 
+# An id or an address, which is checked as that of a contact is.
+WHO: dict[str, Any] = {"anyOf": [{"type": "string", "format": "uuid"}, {"type": "string", "format": "email"}]}
+Who = Annotated[str, AfterValidator(id_or_email), WithJsonSchema(WHO)]
+
+
 def _known_event(name: str) -> str:
     if name in _OURS or (re.fullmatch(EVENT_NAME, name) and not name.startswith(tuple(f"{each}." for each in OURS))):
         return name
     raise ValueError(f"{name[:50]!r} can't be acted. Take an event of your own, or {', '.join(_OURS)}")
 
 
+_EVENT: dict[str, Any] = {
+    "anyOf": [
+        {"enum": list(_OURS)},
+        {"type": "string", "pattern": rf"^(?!({'|'.join(OURS)})\.){EVENT_NAME}$"},
+    ]
+}
+
+
 class Act(BaseModel):
     """Something that contacts do, so long after they entered."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"at": "2 days", "event": CLICKED}})
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"at": "2 days", "event": CLICKED},
+            "anyOf": [
+                {"properties": {"message": {"type": "null"}}},
+                {"properties": {"event": {"enum": [OPENED, CLICKED]}}},
+            ],
+        },
+    )
 
     at: Duration | None = Field(None, description="Counted from the entry. Left out: at once.")
-    event: Annotated[str, AfterValidator(_known_event)]
+    event: Annotated[str, AfterValidator(_known_event), WithJsonSchema(_EVENT)]
     message: Printable | None = Field(
         None, description="Which one is opened or clicked: its template or its step. Left out: the last one."
     )
-    contact: Annotated[str, AfterValidator(id_or_email)] | None = Field(
-        None, description="Who does it, by id or e-mail address. Left out: everybody."
-    )
+    contact: Who | None = Field(None, description="Who does it, by id or e-mail address. Left out: everybody.")
     properties: dict[str, JsonValue] = {}
     value: Value | None = None
     currency: str | None = Field(None, pattern="^[A-Z]{3}$")
@@ -96,6 +125,10 @@ _LAST = re.compile(rf"(?P<rest>.+?) (?:{_WHEN})")
 _ACT = re.compile(_WHAT, re.VERBOSE)
 
 
+# The shape of one, for the API's document.
+SENTENCE = r"(^|[ :])(opens|clicks|unsubscribes|purchases|does)( |$)"
+
+
 def act(sentence: str) -> Act:
     """What a sentence says.
 
@@ -133,5 +166,5 @@ def _read(given: Any) -> Any:
 # JSON, or a sentence.
 ScriptedAct = Annotated[
     Act,
-    BeforeValidator(_read, json_schema_input_type=Annotated[str, Field(examples=["clicks welcome on day 2"])] | Act),
+    BeforeValidator(_read, json_schema_input_type=Annotated[str, Field(pattern=SENTENCE)] | Act),
 ]
