@@ -147,6 +147,8 @@ IDS_IN_BODIES = {
     "post /api/automations": IDS_IN_AUDIENCES | {"template", "template_id"},
     "put /api/automations/{automation_id}": IDS_IN_AUDIENCES | {"template", "template_id"},
     "post /api/automations/{automation_id}/execute": {"id"},
+    "post /api/automations/{automation_id}/rehearse": {"contact"},
+    "post /api/campaigns/{campaign_id}/rehearse": {"contact"},
     "post /api/events": {"id"},
     "post /api/segments": IDS_IN_CRITERIA,
     "put /api/segments/{segment_id}": IDS_IN_CRITERIA,
@@ -261,8 +263,11 @@ async def test_an_automation_of_another_accounts_things_and_contacts_says_and_do
         activated = await stranger.post(f"{path}/activate")
         assert activated.status_code == (409 if step in steps else 202)
         answers = [made, activated, await stranger.post(f"{path}/execute", json=named)]
+        for contact in (theirs.ids["contact_id"], ADDRESS):
+            answers.append(await stranger.post(f"{path}/rehearse", json={"contacts": [contact]}))
+            assert answers[-1].status_code in (404, 409, 422), answers[-1].text
         if step not in steps:
-            assert [each["result"] for each in answers[-1].json()["results"]] == ["unknown"] * 3
+            assert [each["result"] for each in answers[2].json()["results"]] == ["unknown"] * 3
         for answer in answers:
             assert not any(secret in answer.text for secret in secrets - {MARK, ADDRESS}), answer.text
     assert await theirs.rows() == before
