@@ -142,14 +142,16 @@ class Routing:
 
     @activity.defn
     async def form_cohort(self, input: FormInput) -> Formed:
-        """Put those who have waited longest into a cohort."""
+        """Put those who have waited longest into a cohort. To join one, they need no definition: it has that already,
+        and it would be in the history of whoever asks each time."""
         known = None if input.cohort is None else Known(input.cohort, input.members)
         async with self.database.transaction(input.account_id) as tx:
             of = (tx, input.account_id, input.source_id, input.kind)
             cohort = await cohorts.form(*of, known, joins=input.joins, limit=input.limit)
             if cohort is None:
                 return Formed()
-            return as_formed(cohort, more=await cohorts.somebody_waits(tx, input.source_id))
+            formed = as_formed(cohort, more=await cohorts.somebody_waits(tx, input.source_id))
+        return formed.model_copy(update={"definition": None}) if formed.first and input.joins else formed
 
     @activity.defn
     async def tell_cohorts(self, input: TellInput) -> None:

@@ -97,6 +97,16 @@ class Automating:
                 await asyncio.sleep(0.02)
         return monotonic() - began
 
+    async def until_it_waits(self, automation: UUID, contact: UUID) -> None:
+        """Wait until it is on record that the contact is at such a step."""
+        query = text("SELECT step LIKE 'wait%' FROM enrollments WHERE source_id = :source AND contact_id = :contact")
+        async with asyncio.timeout(20):
+            while True:
+                async with self.account.transaction() as tx:
+                    if (await tx.execute(query, {"source": automation, "contact": contact})).scalar_one_or_none():
+                        return
+                await asyncio.sleep(0.02)
+
     async def long_ago(self) -> None:
         """All cohorts were formed some time ago."""
         async with self.account.transaction() as tx:

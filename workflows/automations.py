@@ -148,31 +148,30 @@ class AutomationWorkflow:
             await workflow.sleep(rest, summary="wait for more of them")
         self.pending = False
         self.last_formed = now = workflow.now()
-        formed = await workflow.execute_activity_method(
-            Routing.form_cohort,
-            FormInput(
-                **self.source,
-                now=now,
-                cohort=self.cohort,
-                members=self.members,
-                joins=self.formed_at is not None and now < self.formed_at + YOUNG,
-            ),
-            summary="take in those who wait",
-            priority=self.priority,
-            **QUICK | {"task_queue": AUTOMATIONS},
-        )
+        formed = await self.form(joins=self.formed_at is not None and now < self.formed_at + YOUNG)
         if formed.cohort is None:
             return
         self.pending = self.pending or formed.more
         if formed.first == 0:
             self.formed_at = now
-        self.cohort, self.members = formed.cohort, formed.first + len(formed.members)
         await self.hand_over(formed)
+        self.cohort, self.members = formed.cohort, formed.first + len(formed.members)
+
+    async def form(self, *, joins: bool) -> Formed:
+        return await workflow.execute_activity_method(
+            Routing.form_cohort,
+            FormInput(**self.source, now=workflow.now(), cohort=self.cohort, members=self.members, joins=joins),
+            summary="take in those who wait",
+            priority=self.priority,
+            **QUICK | {"task_queue": AUTOMATIONS},
+        )
 
     async def hand_over(self, formed: Formed) -> None:
         """To a cohort that is at work, or else to one that begins."""
         input = cohort_input(SourceRef(**self.source), formed)
         while not (formed.first and await self.joined(input)):
+            if formed.first:  # the same once more, with all that a cohort begins with
+                input = cohort_input(SourceRef(**self.source), await self.form(joins=False))
             try:
                 await workflow.start_child_workflow(
                     CohortWorkflow.run,

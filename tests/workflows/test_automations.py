@@ -212,6 +212,7 @@ async def test_what_nobody_is_at_work_on_is_found(automating: Automating) -> Non
     await automating.happens("order.placed", lost, carried)
     for each in (lost, carried):
         await automating.gets(each, 2)
+    await automating.until_it_waits(automation, lost)
     await automating.workflow(automation).terminate()
     await automating.cohort(automation).terminate()
     await automating.long_ago()
@@ -290,3 +291,18 @@ async def test_a_birthday_lets_in_once_however_often_it_is_looked_for(automating
         assert found[0].until == input.moment
         await automating.gets(contact)
         await automating.until_passes(automation, contact, ("completed", None))
+
+
+async def test_whoever_was_to_join_a_cohort_that_is_over_is_carried_by_another_run_of_it(
+    automating: Automating,
+) -> None:
+    automation = await automating.activated(SEND, LONG)
+    first, second = await automating.somebody(name="first"), await automating.somebody(name="second")
+    await automating.happens("order.placed", first)
+    await automating.gets(first)
+    await automating.cohort(automation).terminate()
+    await automating.happens("order.placed", second)
+    await automating.gets(second)
+    progress = await automating.workflow(automation).query(AutomationWorkflow.progress)
+    assert progress.cohorts == 1
+    assert await automating.messages(first) == 1
