@@ -24,6 +24,7 @@ from local_stack import Program
 from workflows.connection import connect
 
 CLI = Path(__file__).parent.parent / "cli.py"
+AUTOMATIONS = Path(__file__).with_name("automations")
 
 
 @dataclass
@@ -82,6 +83,7 @@ async def running(relay_kind: str, workers: int) -> AsyncIterator[tuple[Running,
                 "CARILLON_SECRET_KEY": secret_key,
                 "CARILLON_SMTP_URL": relay.url,
                 "CARILLON_PUBLIC_URL": "",
+                "CARILLON_AUTOMATIONS": str(AUTOMATIONS),
             }
             ports = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
             await up.start(
