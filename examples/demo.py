@@ -19,6 +19,7 @@ from examples.inbox import Inbox
 from examples.readers import Readers
 from examples.reckoning import Claim, reckoning
 from examples.stage import WORKERS, Stage, set_up
+from marketing.rehearsals import Timeline
 
 CONTACTS = Path(__file__).with_name("contacts.csv")
 CAMPAIGN = Path(__file__).with_name("broadcast.json")
@@ -40,6 +41,17 @@ SEGMENT = {
     },
 }
 SETTLED_WITHIN_SECONDS = 10.0
+
+# An automation that nobody has met yet, and its letters.
+WELCOME = Path(__file__).with_name("welcome.json")
+LETTERS = {
+    "welcome": 'Welcome, {{ contact.first_name | default: "friend" }}',
+    "showcase": "What there is to see",
+    "re-engagement": "Shall we stay in touch?",
+}
+LETTER = (
+    '<p><a href="https://shop.example.com/">Have a look</a></p><p><a href="{{ unsubscribe_url }}">Unsubscribe</a></p>'
+)
 
 PAUSE_AT = 0.4  # of the messages sent
 PAUSE_SECONDS = 2.0
@@ -130,6 +142,7 @@ class Demo:
         await self.deliver(campaign, reach)
         readers = await self.let_people_read(campaign)
         await self.see_who_belongs(segment, readers)
+        await self.rehearse(campaign, readers)
         self.reckon(campaign)
 
     # -- the steps ---------------------------------------------------------------------------------------------------
@@ -283,6 +296,35 @@ class Demo:
         reach = await self.api.call("POST", f"/api/campaigns/{drafted['id']}/reach")
         self.say(f"a campaign for this segment would reach {reach['sendable']:,} of {reach['total']:,}")
         self.claim("reach of the segment", reach["total"], len(stayed), "the readers")
+
+    async def rehearse(self, campaign: str, readers: Readers) -> None:
+        """Four days in a few seconds: one clicks, one leaves, one does nothing."""
+        self.step(f"Rehearse {WELCOME.name} with three of the recipients")
+        for name, subject in LETTERS.items():
+            sender = {"from_name": ACCOUNT["name"], "from_email": "letters@example.com"}
+            letter = {"name": name, "subject": subject, "html": LETTER, **sender}
+            await self.api.call("POST", "/api/templates", json=letter)
+        made = await self.api.call("POST", "/api/automations", json=json.loads(WELCOME.read_bytes()))
+        reached = [each["email"] for each in await self.api.recipients(f"/api/campaigns/{campaign}", "sent")]
+        clicks, leaves, neither = [each for each in reached if each not in readers.leavers][:3]
+        stats, arrived = f"/api/campaigns/{campaign}/stats", len(self.inbox.message_ids)
+        before = await self.api.call("GET", stats)
+        wanted = {
+            "contacts": [clicks, leaves, neither],
+            "script": [f"{clicks} clicks showcase on day 2", f"{leaves} unsubscribes after 30 hours"],
+        }
+        told = await self.api.call("POST", f"/api/automations/{made['id']}/rehearse", json=wanted)
+        timeline = Timeline.model_validate(told)
+        for line in timeline.told().splitlines():
+            self.say(line)
+        got = {who: timeline[who].sent for who in (clicks, leaves, neither)}
+        self.claim("letters of who clicks", len(got[clicks]), 2, "the script")
+        self.claim("letters of who leaves", len(got[leaves]), 2, "the script")
+        self.claim("letters of who rests", len(got[neither]), len(LETTERS), "the script")
+        self.claim("rehearsed and arrived", 0, len(self.inbox.message_ids) - arrived, "the SMTP server")
+        after = await self.api.call("GET", stats)
+        changed = [name for name in before if before[name] != after[name]]
+        self.claim("figures it changed", 0, len(changed), "the campaign's figures")
 
     def reckon(self, campaign: str) -> None:
         self.step("Compare the figures with those who saw it happen")

@@ -50,6 +50,8 @@ def test_every_figure_reconciles_with_what_a_witness_counted(tmp_path: Path) -> 
         for each in ("sent twice", "failed", "uncertain", "pending", "arrived while paused", "sent after opting out")
     } == {0}
     assert figures["in the segment"] == figures["reach of the segment"] == 3
+    rehearsed = [figures[f"letters of who {does}"] for does in ("clicks", "leaves", "rests")]
+    assert rehearsed == [2, 2, 3] and figures["rehearsed and arrived"] == figures["figures it changed"] == 0
     assert all(figures[each] > 0 for each in ("opened, by people", "clicked, by people", "unsubscribed"))
 
 
