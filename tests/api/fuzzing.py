@@ -53,6 +53,22 @@ BEYOND_A_SCHEMA = (
     "takes a piece of a phone number",
     "levels deep",
     "at most 500 nodes",
+    "Another step is called",  # in automations, as all that follows
+    "at most 200 steps",
+    "nobody would go on from here",
+    "the fallback is the channel itself",
+    "give one of weekday and date",
+    "name at least one tag",
+    "takes five fields",
+    "takes numbers, and *",
+    "is no time that ever comes",
+    "and * for the other",
+    "is empty",
+    "no file of automations has",
+    "a clock skips ahead, not back",  # in rehearsals, as all that follows
+    "is not understood: write it",
+    "does something, but does not take part",
+    "must have an @-sign",  # in rehearsals, for whose contacts ids will do
 )
 _ITEM = re.compile(r"^body\.(contacts\.)?\d+\.")
 SPELLED_IN_MANY_WAYS = (
@@ -71,12 +87,46 @@ _answers: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultd
 atexit.register(lambda: Path(os.environ["CARILLON_FUZZING_ANSWERS"]).write_text(json.dumps(_answers)))
 
 
+_BUCKET: dict[str, Any] = {"const": {"bucket": [0, 10]}}
+_CRITERIA = (
+    *(("Audience", "filter"), ("SegmentDefinition", "criteria"), ("ExitIf", "if"), ("Branch", "if")),
+    *(("AutomationDefinition", "entry"), ("AutomationAnswer", "entry")),
+)
+_WHERES = ("OnEvent", "WaitFor", "ExitEvent", "GoalEvent")
+_WHERE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"field": {"const": "value"}, "at_least": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["field", "at_least"],
+    "additionalProperties": False,
+}
+# Hardly any text that a schema describes is one of these: else nearly no body would get past the reader.
+_KNOWN: dict[tuple[str, str], list[str | None]] = {
+    ("WaitUntil", "zone"): ["contact", "Europe/Paris"],
+    ("WaitUntil", "date"): ["2027-02-28", None],
+    ("OnSchedule", "timezone"): ["UTC", "Europe/Paris"],
+    ("OnSchedule", "cron"): ["0 9 * * 1", "*/15 8-18 1,15 * *"],
+    ("Changes", "timezone"): ["Europe/Paris", None],
+    ("Changes", "country"): ["FR", "Germany", None],
+    ("Changes", "locale"): ["pt-BR", None],
+}
+_WITHIN = (("Branch", "then"), ("Branch", "else"), ("WaitFor", "then"), ("WaitFor", "else"), ("Variant", "steps"))
+
+
 @schemathesis.hook
 def before_load_schema(context: HookContext, raw_schema: dict[str, Any]) -> None:
-    # To combine criteria with all else of a body takes minutes for each operation: a preview tries all of them.
+    # To combine criteria with all else of a body takes minutes for each operation: a preview tries all of them. So it
+    # is with steps within steps, and campaigns within these.
     known = raw_schema["components"]["schemas"]
-    for name, criteria in (("Audience", "filter"), ("SegmentDefinition", "criteria"), ("ExitIf", "if")):
-        known[name]["properties"][criteria] = {"anyOf": [{"$ref": "#/components/schemas/Bucket"}, {"type": "null"}]}
+    for name, criteria in _CRITERIA:
+        known[name]["properties"][criteria] = {"anyOf": [_BUCKET, {"type": "null"}]}
+    known["Branch"]["properties"]["if"] = known["ExitIf"]["properties"]["if"] = _BUCKET
+    for (name, part), words in _KNOWN.items():
+        known[name]["properties"][part] = {"enum": words}
+    for name in _WHERES:
+        known[name]["properties"]["where"] = {"anyOf": [_WHERE, {"type": "null"}]}
+    for name, steps in _WITHIN:
+        known[name]["properties"][steps] = {"type": "array", "items": {"$ref": "#/components/schemas/Exit"}}
+    known["CreateCampaign"]["properties"]["campaign"] = {"const": {"name": "Made"}}
 
 
 @schemathesis.hook
@@ -88,6 +138,11 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     # Lists tell the id of the key that all of this is asked with.
     if case.path_parameters.get("key_id") == os.environ["CARILLON_FUZZING_OWN_KEY"]:
         case.path_parameters["key_id"] = str(UUID(int=0))
+    # No two automations have one name.
+    if case.operation.path.startswith("/api/automations") and isinstance(case.body, dict):
+        name = case.body.get("name")
+        if isinstance(name, str) and 0 < len(name) <= 100:
+            case.body = {**case.body, "name": f"{next(_numbers)} {name}"}
     # Any two ids are hardly those of two segments.
     if case.operation.path == "/api/segments/compare" and isinstance(case.body, dict) and _are_ids(case.body):
         known: list[Any] = os.environ["CARILLON_FUZZING_SEGMENTS"].split()

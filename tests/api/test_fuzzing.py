@@ -65,6 +65,12 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
     dynamic = [
         await made("/api/segments", name="VIPs", criteria={"field": "tags", "contains": "vip"}) for _ in range(2)
     ]
+    welcome = {"trigger": {"type": "api"}, "steps": [{"type": "wait", "duration": "90 days"}]}
+    automations = [await made("/api/automations", name=f"Welcome {n}", **welcome) for n in range(24)]
+    for automation in automations[:18]:
+        assert (await api.post(f"/api/automations/{automation}/activate")).status_code == 202
+    entering = {"contacts": [{"id": each} for each in contacts]}
+    assert (await api.post(f"/api/automations/{automations[0]}/execute", json=entering)).status_code == 202
     keys = [await made("/api/keys", name="spare") for _ in range(3)]
     file = b"Email Address\na@example.org\nnonsense\n"
     upload = await api.post("/api/contacts/import", content=file, headers={"content-type": "text/csv"})
@@ -87,6 +93,11 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
         "segments": [*segments[:2], dynamic[0]],
         "doomed-segments": segments[2:],
         "dynamic-segments": dynamic[1:],
+        "automations": automations[:1],
+        "held-automations": automations[1:2],
+        "cancelled-automations": automations[2:18],
+        "draft-automations": automations[18:21],
+        "doomed-automations": automations[21:],
         "keys": keys,
         "imports": [upload.json()["id"]],
         "opens": tokens["t/o"],
