@@ -45,10 +45,12 @@ class StandIn:
 
     answer: Callable[[StepCall, Caller], Answer] = as_usual
     before: Callable[[str, StepCall], Awaitable[None]] | None = None
+    before_report: Callable[[NoteInput], Awaitable[None]] | None = None
     asked: list[tuple[str, StepCall]] = field(default_factory=list)
     reports: list[NoteInput] = field(default_factory=list)
     failures: list[Failures] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    reporting: bool = False
 
     @activity.defn(dynamic=True)
     async def do(self, arguments: Sequence[RawValue]) -> list[Answer]:
@@ -62,6 +64,10 @@ class StandIn:
 
     @activity.defn
     async def note(self, report: NoteInput) -> None:
+        self.reporting = True
+        self.news.set()
+        if self.before_report:
+            await self.before_report(report)
         self.reports.append(report)
         self.news.set()
 
@@ -136,6 +142,19 @@ class Carried:
     async def skip(self, duration: timedelta) -> None:
         """Have so much of the cohort's time pass."""
         await TimeSkipper(self.client).fast_forward(self.run, duration)
+
+    async def finish(self) -> CohortProgress:
+        """Have all the time pass that it takes."""
+        await TimeSkipper(self.client).fast_forward(self.client.get_workflow_handle(self.run.id))
+        return await self.run.result()
+
+    async def fill_history(self, events: int = 100) -> None:
+        """Until another run takes over, although no time has passed."""
+        await asyncio.gather(*(self.run.signal(CohortWorkflow.leave, []) for _ in range(events)))
+        first = self.client.get_workflow_handle(self.run.id, run_id=self.run.first_execution_run_id)
+        async for each in first.fetch_history_events(wait_new_event=True):
+            if each.HasField("workflow_execution_continued_as_new_event_attributes"):
+                return
 
     async def histories(self) -> list[WorkflowHistory]:
         """Of all runs, one after the other."""

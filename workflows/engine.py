@@ -88,7 +88,7 @@ class Cohort:
             if self._welcome() or self._tell():
                 await self._breathe()
                 continue
-            self._look_at_history()
+            self.full = self.full or self._has_filled_up()
             if not (self.paused or self.full):
                 self.questions.ask(self.now)
             self._report()
@@ -120,9 +120,11 @@ class Cohort:
         self.news = self.alarms.rang = self.questions.answered = self.reports.reported = False
 
     def _has_news(self) -> bool:
-        told = self.news or self.newcomers or self.alarms.rang or self.questions.answered or self.reports.reported
+        if self.news or self.newcomers or self.alarms.rang or self.questions.answered or self.reports.reported:
+            return True
         untold = self.untold and not (self.paused or self.full)
-        return bool(told or untold or self.desk.calls or self.desk.endings)
+        # Events fill the history also if they change nothing.
+        return bool(untold or self.desk.calls or self.desk.endings) or (not self.full and self._has_filled_up())
 
     def _tell(self) -> bool:
         """Tell each contact's code the next thing that has come for it; True if there was any."""
@@ -142,10 +144,9 @@ class Cohort:
             self.words = 0
             await workflow.sleep(BREATH, summary="so that nobody takes this for a deadlock")
 
-    def _look_at_history(self) -> None:
+    def _has_filled_up(self) -> bool:
         info = workflow.info()
-        events = info.get_current_history_length()
-        self.full = self.full or events >= self.input.most_events or info.is_continue_as_new_suggested()
+        return info.get_current_history_length() >= self.input.most_events or info.is_continue_as_new_suggested()
 
     # -- what the code calls for, and what comes of it ---------------------------------------------------------------
 
