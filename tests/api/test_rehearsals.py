@@ -19,6 +19,7 @@ from database.engine import Database
 from local_stack import EmbeddedTemporal
 from tests.audience import EMAIL, people
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
+from workflows.code_files import READY_MADE, load
 from workflows.connection import connect
 
 MONTH: dict[str, Any] = {
@@ -268,3 +269,21 @@ async def test_others_write_while_somebody_rehearses(api: httpx.AsyncClient, acc
         assert answer.is_success, answer.text
         happened += 1
     assert (await rehearsing)["summary"]["entered"] == 2 and happened > 1
+
+
+async def test_an_automation_in_python_is_rehearsed_within_the_sandbox(
+    database: Database, temporal: Client, account: TestAccount
+) -> None:
+    code = load([READY_MADE])
+    app = create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY, code=code)
+    contacts = [str(each) for each in await people(account, 2)]
+    async with client_for(app, account.key) as api:
+        for name in ("cart-reminder", "cart-offer"):
+            assert (await api.post("/api/templates", json={"name": name, **EMAIL})).status_code == 201
+        made = await api.post("/api/automations", json={"name": "Carts", "code": "abandoned_cart"})
+        path = f"/api/automations/{made.json()['id']}/rehearse"
+        timeline = await told(api, path, contacts=contacts, script=[f"{contacts[0]} purchases after 3 hours"])
+    assert [[name for name, _ in outcomes(each, "send")] for each in timeline["contacts"]] == [
+        ["cart-reminder"],
+        ["cart-reminder", "cart-offer"],
+    ]
