@@ -24,7 +24,7 @@ from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
-from tests import recorded_automations
+from tests import recorded_automations, recorded_cohorts
 from tests.audience import people
 from tests.belonging import segment
 from tests.broadcast import broadcast
@@ -145,7 +145,10 @@ async def told(temporal: Client, account: TestAccount, _: Sink) -> Handle:
 
 SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] = {
     "AutomationWorkflow-cancelled": recorded_automations.cancelled,
+    "CohortWorkflow-handed-over": recorded_cohorts.handed_over,
     "CohortWorkflow-joined": recorded_automations.joined,
+    "CohortWorkflow-taken-over": recorded_cohorts.taken_over,
+    "CohortWorkflow-told": recorded_cohorts.told,
     "EnrollWorkflow-enrolled": recorded_automations.enrolled,
     "JourneySweepWorkflow-swept": recorded_automations.swept,
     "JourneysWorkflow-under-way": recorded_automations.followed,
