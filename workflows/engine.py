@@ -27,8 +27,9 @@ from workflows.passes import Call, Desk, Ending, Entry, Pass, Start, to_minute
 from workflows.questions import Questions
 from workflows.reports import Counts, Reports
 
-# After so much was told to coroutines, the worker gets a breath: Temporal takes two seconds without one for a deadlock.
-IN_ONE_BREATH, BREATH = 20_000, timedelta(milliseconds=1)
+# Temporal takes a workflow task of two seconds for a deadlock. So much is told in one: a tenth of a second, and twenty
+# times that on a machine that has twenty other things to do.
+IN_ONE_TASK, BREATH = 2_000, timedelta(milliseconds=1)
 # A step that failed is tried again after ten seconds, then one minute, six, …
 FIRST_RETRY, SLOWER = timedelta(seconds=10), 6
 # The word of a pause, or of its end, may come later than the answer that there is one: look again.
@@ -61,7 +62,8 @@ class Cohort:
         self.paused = False
         self.full = False  # the history has no room for more: only what is at work may still end
         self.news = True
-        self.words = 0
+        self.catching_up = bool(input.handed_over)
+        self.task = self.words = 0  # the workflow task, and how much was told in it
         if input.handed_over:
             self._take_over(input.handed_over)
         else:
@@ -88,6 +90,7 @@ class Cohort:
             if self._welcome() or self._tell():
                 await self._breathe()
                 continue
+            self.catching_up = False
             self.full = self.full or self._has_filled_up()
             if not (self.paused or self.full):
                 self.questions.ask(self.now)
@@ -135,16 +138,19 @@ class Cohort:
             one.tell(self.now)
             if one.told < len(one.log) and not one.ending:
                 self.untold[member] = one
+        if self.task != (task := workflow.info().get_current_history_length()):
+            self.task, self.words = task, 0
         self.words += len(untold)
         self.news = True
         return True
 
     async def _breathe(self) -> None:
-        if self.words >= IN_ONE_BREATH:
-            self.words = 0
+        if self.words >= IN_ONE_TASK:
             await workflow.sleep(BREATH, summary="so that nobody takes this for a deadlock")
 
     def _has_filled_up(self) -> bool:
+        if self.catching_up:  # else one that is never done would hand over for ever
+            return False
         info = workflow.info()
         return info.get_current_history_length() >= self.input.most_events or info.is_continue_as_new_suggested()
 

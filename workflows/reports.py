@@ -12,8 +12,8 @@ from workflows.journey_inputs import CohortProgress, StepProgress
 from workflows.options import NOTING
 from workflows.passes import Call, Ending, Pass
 
-# So many different ones at a time: each has at most some hundred bytes, and a payload shall stay below 256 KiB.
-AT_A_TIME = 500
+# So many different ones at a time, and of so many callers: a payload shall stay below 256 KiB.
+AT_A_TIME, CALLERS = 500, 5_000
 MOST_ROWS = 100
 
 
@@ -93,10 +93,15 @@ class Reports:
         """What is told next, all of one version; the rest stays."""
         version = next((of for of, *_ in [*self._steps.values(), *self._left]), 1)
         same: dict[_Step, list[Caller]] = {}
-        for key, (of, caller, step) in list(self._steps.items()):
+        told = []
+        for key, (of, caller, step) in self._steps.items():
             if of == version and (step in same or len(same) < AT_A_TIME):
                 same.setdefault(step, []).append(caller)
-                del self._steps[key]
+                told.append(key)
+                if len(told) == CALLERS:
+                    break
+        for key in told:
+            del self._steps[key]
         gone = [] if self._steps else [key for key in self._left if key[0] == version][:AT_A_TIME]
         left = [Left(members=self._left.pop(key), at=key[2], **key[1]._asdict()) for key in gone]
         self.pressing = self.waiting

@@ -57,7 +57,7 @@ async def lively(contact: Contact, journey: Journey) -> None:
 
 async def test_every_contact_takes_the_same_steps_in_one_run_as_in_many(temporal: Client) -> None:
     told = []
-    for most_events in (8_000, 100):
+    for most_events in (8_000, 200):
         SEEN.clear()
         zones = ["Europe/Paris", "Asia/Kolkata"]
         who = members(15, zones=zones)
@@ -69,7 +69,7 @@ async def test_every_contact_takes_the_same_steps_in_one_run_as_in_many(temporal
         assert {len(clocks) for clocks in SEEN.values()} == {1}, "the journey's clock is the same in every run"
         told.append(([it.stand_in.noted(member) for member in range(15)], it.stand_in.times(), done.steps))
         assert max(len(each.events) for each in histories) < most_events + 200
-    assert len(histories) > 3
+    assert len(histories) > 2
     in_one_run, in_many = told
     assert in_many[0] == in_one_run[0]
     again = {key for key, times in in_many[1].items() if times > 1}
@@ -84,13 +84,13 @@ async def test_histories_stay_short_however_different_the_moments_are(temporal: 
             await journey.wait(hours=1, minutes=chance(contact.id, turn))
             await journey.send("tip")
 
-    async with carrying(temporal, scattered, 40, most_events=500) as cohort:
+    async with carrying(temporal, scattered, 15, most_events=500) as cohort:
         await cohort.run.result()
         histories = await cohort.histories()
     assert set(cohort.stand_in.times().values()) == {1}
-    assert len(cohort.stand_in.times()) == 80
+    assert len(cohort.stand_in.times()) == 30
     assert max(len(each.events) for each in histories) < 700
-    assert sum(len(each.events) for each in histories) / 160 < 8, "even where nobody can share anything"
+    assert sum(len(each.events) for each in histories) / 60 < 9, "even where nobody can share anything"
 
 
 async def test_who_waits_goes_on_waiting_in_the_next_run_until_the_same_moment(temporal: Client) -> None:
@@ -143,7 +143,7 @@ async def test_a_pass_that_the_code_does_not_fit_any_more_fails_alone_and_says_w
             changed.append(True)
         return as_usual(step, caller)
 
-    async with carrying(temporal, edited, 3, StandIn(answer), most_events=150) as cohort:
+    async with carrying(temporal, edited, 3, StandIn(answer), most_events=200) as cohort:
         done = await cohort.run.result()
     assert done.left == {"completed": 2, "failed": 1}
     assert cohort.stand_in.endings()[1] == (
@@ -167,7 +167,7 @@ async def test_a_pass_whose_code_has_become_shorter_fails_alone(temporal: Client
             changed.append(True)
         return as_usual(step, caller)
 
-    async with carrying(temporal, edited, 3, StandIn(answer), most_events=150) as cohort:
+    async with carrying(temporal, edited, 3, StandIn(answer), most_events=200) as cohort:
         done = await cohort.run.result()
     assert done.left == {"completed": 2, "failed": 1}
     assert "Step 5 of this pass was “tick-3”, and the code does not get there now" in cohort.stand_in.endings()[1]
@@ -182,7 +182,7 @@ async def test_a_thousand_contacts_are_brought_back_without_holding_up_the_worke
         await journey.wait("1 day")
         await journey.send("offer")
 
-    async with carrying(temporal, talkative, 1000, most_events=10) as cohort:
+    async with carrying(temporal, talkative, 1000, most_events=90) as cohort:
         done = await cohort.run.result()
         histories = await cohort.histories()
     assert done.left == {"completed": 1000}
