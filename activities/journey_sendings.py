@@ -60,8 +60,7 @@ class JourneySendings:
                 members = await enrollments.members(
                     tx, call.source_id, call.cohort, [each.member for each in call.callers]
                 )
-                version = next((each.version for each in members.values()), None)
-                standing = await standings.read(tx, call.kind, call.source_id, version)
+                standing = await standings.read(tx, call.kind, call.source_id)
                 leaving = await self._exits(tx, call, standing, members)
             group = _Group(call, members, leaving)
             if standing.going != "on":

@@ -24,13 +24,13 @@ class Standing:
     exits: list[dict[str, Any]]
 
 
-# The criteria are those of the version that the contacts are on; a drip has one, in its plan.
+# The criteria are those of the newest version, whichever the contacts are on; a drip has one, in its plan.
 _READ = {
     "automation": text("""
         SELECT name, state, topic, NULL::float8 AS rate_limit_per_second, NULL::bigint AS max_messages,
                jsonb_path_query_array(definition, '$.exit_on[*]."if"') AS exits
         FROM automations LEFT JOIN automation_versions
-            ON automation_id = id AND automation_versions.version = coalesce(:version, automations.version)
+            ON automation_id = id AND automation_versions.version = automations.version
         WHERE id = :source_id AND deleted_at IS NULL
     """),
     "drip": text("""
@@ -43,10 +43,9 @@ _READ = {
 }
 
 
-async def read(tx: Connection, kind: str, source_id: UUID, version: int | None = None) -> Standing:
+async def read(tx: Connection, kind: str, source_id: UUID) -> Standing:
     """One that is not there (any more) is over."""
-    given = {"source_id": source_id} | ({"version": version} if kind == "automation" else {})
-    row = (await tx.execute(_READ[kind], given)).one_or_none()
+    row = (await tx.execute(_READ[kind], {"source_id": source_id})).one_or_none()
     if row is None:
         return Standing("", "over", None, None, None, [])
     bounds = (row.topic, row.rate_limit_per_second, row.max_messages)

@@ -270,6 +270,23 @@ async def test_whoever_meets_the_exit_criteria_leaves_before_the_message(account
     assert len(outbox.messages) == 2
 
 
+async def test_exit_criteria_of_a_new_version_hold_for_those_who_are_inside(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 3, outbox)
+    tags = ("vip", "regular")
+    vip, regular = (orjson.dumps({"exit_on": [{"if": {"field": "tags", "contains": tag}}]}).decode() for tag in tags)
+    query = """
+        WITH newer AS (UPDATE automations SET version = 2 WHERE id = :id)
+        INSERT INTO automation_versions (account_id, automation_id, version, definition)
+        VALUES (:a, :id, 1, CAST(:vip AS jsonb)), (:a, :id, 2, CAST(:regular AS jsonb))
+    """
+    await execute(account, query, a=account.id, id=taken.inside.automation_id, vip=vip, regular=regular)
+    for contact, tag in zip(taken.inside.contacts, tags, strict=False):
+        await execute(account, "UPDATE contacts SET tags = ARRAY[:tag] WHERE id = :id", id=contact, tag=tag)
+    assert await taken.send() == [SENT, Answer(leave="exit"), SENT]
+    assert len(outbox.messages) == 2
+
+
 # -- what it says ----------------------------------------------------------------------------------------------------
 
 
