@@ -155,7 +155,7 @@ async def working(
                 *(steps.tag, steps.watch, steps.note),
                 *(outward.webhook, outward.notify, outward.create_campaign, outward.perform, outward.report_failures),
                 *(routing.follow_journeys, routing.form_cohort, routing.tell_cohorts),
-                *(routing.read_source, routing.change_source, routing.find_lost),
+                *(routing.read_source, routing.change_source, routing.find_lost, routing.read_lost),
                 DueContacts(database, wake).enroll_due,
             ],
             max_concurrent_activities=20,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from pydantic_core import to_json
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -15,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.heartbeats import beating, until_the_worker_stops
 from activities.inputs import FollowInput
 from activities.journey_inputs import CohortRef, Formed, FormInput, Happened, Leave, Member, SourceRef
-from activities.routing_inputs import Lost, LostCohort, SourceCommand, SourceStanding, TellInput
+from activities.routing_inputs import Lost, SourceCommand, SourceStanding, TellInput
 from database import automations, campaigns, cohorts, journey_touches, leaving, routing, sources
 from database.cohorts import Cohort, Known
 from database.engine import Database, is_away
@@ -36,6 +37,9 @@ FORMED_BEFORE = timedelta(minutes=2)
 LOST = "What carried this contact was lost in Temporal: nobody knows where it stood."
 TOLD_AT_ONCE = 20  # cohorts
 AT_A_TIME = 500  # so many are told by one signal, and so many cohorts in one go
+# Of what a pass began with: a thousand times that, and the rest of a cohort, is less than the 2 MiB that Temporal
+# takes.
+MOST_OF_A_TRIGGER = 1_000  # bytes
 NOT_THERE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
 
 Wake = Callable[[SourceRef], Awaitable[None]]
@@ -194,13 +198,15 @@ class Routing:
                     lost.sources.append(ref)
                 elif each.pending and each.state in ("active", "running"):
                     lost.unheard.append(ref)
-            for cohort in await self._without_workflow():
-                ref = CohortRef(**cohort.model_dump())
-                async with self.database.transaction(ref.account_id) as tx:
-                    formed = await cohorts.not_begun(tx, ref.source_id, ref.kind, ref.cohort)
-                if formed:
-                    lost.cohorts.append(LostCohort(**ref.model_dump(), formed=as_formed(formed)))
+            lost.cohorts = await self._without_workflow()
         return lost
+
+    @activity.defn
+    async def read_lost(self, ref: CohortRef) -> Formed:
+        """What such a cohort begins with, once more; no cohort if nobody is inside any more."""
+        async with self.database.transaction(ref.account_id) as tx:
+            cohort = await cohorts.not_begun(tx, ref.source_id, ref.kind, ref.cohort)
+        return as_formed(cohort) if cohort else Formed()
 
     async def _without_workflow(self) -> list[CohortRef]:
         """Cohorts that can be started again; those that can't are given up."""
@@ -327,5 +333,12 @@ def as_formed(cohort: Cohort, *, more: bool = False) -> Formed:
 
 
 def _discreet(trigger: dict[str, Any]) -> dict[str, Any]:
-    """What may go into a history of what a pass began with: numbers and answers, no words."""
-    return {name: value for name, value in trigger.items() if isinstance(value, int | float)}
+    """What may go into a history of what a pass began with: numbers and answers, no words, and as many as fit."""
+    few, size = {}, 0
+    for name, value in trigger.items():
+        if isinstance(value, int | float):
+            size += len(to_json({name: value}))
+            if size > MOST_OF_A_TRIGGER:
+                break
+            few[name] = value
+    return few

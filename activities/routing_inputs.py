@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from activities.journey_inputs import CohortRef, Formed, SourceRef
+from activities.journey_inputs import CohortRef, SourceRef
 from marketing.discretion import Discreet
 
 SourceState = Literal["active", "paused", "over"]
@@ -47,15 +47,9 @@ class Due(BaseModel):
     enrolled: int = 0
 
 
-class LostCohort(CohortRef):
-    """One that nobody carries, but none of those inside has begun: it can be started again."""
-
-    formed: Formed
-
-
 class Lost(BaseModel):
     """What nobody is at work on."""
 
     sources: list[SourceRef] = []  # without a workflow
     unheard: list[SourceRef] = []  # with one that may not know that somebody is pending
-    cohorts: list[LostCohort] = []
+    cohorts: list[CohortRef] = []  # that nobody carries; none of those inside has begun, so they can be started

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from database import step_counters
 from database.engine import Connection, plan_anew
@@ -61,6 +61,12 @@ _CLAIM = text("""
     UPDATE enrollments SET state = 'active', cohort = :number, member = numbered.member
     FROM numbered WHERE enrollments.id = numbered.id
 """)
+_HAS_BEGUN = text("""
+    SELECT EXISTS (
+        SELECT FROM enrollments
+        WHERE source_id = :source_id AND cohort = :number AND (step <> '' OR left_at IS NOT NULL)
+    )
+""")
 _NEW = text("""
     INSERT INTO cohorts (account_id, source_id, number, version, members)
     VALUES (:account_id, :source_id, :number, :version, :members)
@@ -88,11 +94,12 @@ async def form(
 ) -> Cohort | None:
     """Put those who have waited longest into a new cohort, or into the newest; None if nobody waits.
 
-    What was formed before, and `known` does not have, is what is answered first: the answer was lost.
+    What was formed before, and `known` does not have, is what is answered first: the answer was lost. Whoever knows of
+    none may have lost the first answer, or all: the newest is answered if nobody in it has taken a step.
     """
     await plan_anew(tx)
     newest = (await tx.execute(_NEWEST, {"source_id": source_id})).one_or_none()
-    if known and newest and newest.number > known.cohort:
+    if newest and (newest.number > known.cohort if known else await _is_new(tx, source_id, newest)):
         return await read(tx, source_id, kind, newest.number, newest.version)
     if known and newest and newest.members > known.members:
         return await read(tx, source_id, kind, newest.number, newest.version, first=known.members)
@@ -123,6 +130,12 @@ async def read(tx: Connection, source_id: UUID, kind: Kind, number: int, version
         definition=of.definition,
         topic=of.topic,
     )
+
+
+async def _is_new(tx: Connection, source_id: UUID, newest: Row[Any]) -> bool:
+    if newest.state != "open":
+        return False
+    return not (await tx.execute(_HAS_BEGUN, {"source_id": source_id, "number": newest.number})).scalar_one()
 
 
 async def somebody_waits(tx: Connection, source_id: UUID) -> bool:

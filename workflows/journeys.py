@@ -8,7 +8,7 @@ from typing import TypedDict
 from temporalio import workflow
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
 from temporalio.common import Priority, TypedSearchAttributes
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.inputs import FollowInput
@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.automations import AutomationWorkflow, cohort_input
     from workflows.cohorts import CohortWorkflow
     from workflows.journey_inputs import AutomationInput, workflow_id
-    from workflows.options import AUTOMATIONS, CRUNCHING, FOLLOWING, PRIORITY_AUTOMATION
+    from workflows.options import AUTOMATIONS, CRUNCHING, FOLLOWING, PRIORITY_AUTOMATION, RESTORING
     from workflows.search_attributes import keywords
 
 FOLLOWING_ID = "journeys"
@@ -88,7 +88,17 @@ class JourneySweepWorkflow:
             with suppress(ApplicationError):  # over at this very moment
                 await workflow.get_external_workflow_handle(workflow_id(source)).signal("enrolled")
         for cohort in lost.cohorts:
-            again = cohort_input(cohort, cohort.formed)
+            if workflow.info().is_continue_as_new_suggested():
+                return  # the next sweep finds the others
+            try:
+                formed = await workflow.execute_activity_method(
+                    Routing.read_lost, cohort, summary="read a lost cohort", **RESTORING
+                )
+            except ActivityError:  # it must not keep the others from being started
+                continue
+            if formed.cohort is None:
+                continue
+            again = cohort_input(cohort, formed)
             with suppress(WorkflowAlreadyStartedError):
                 await workflow.start_child_workflow(
                     CohortWorkflow.run,

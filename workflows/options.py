@@ -102,6 +102,13 @@ FOLLOWING: ActivityOptions = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=2)),
 }
 
+# One of many that were lost is read. What fails keeps nobody else waiting: it is tried again by the next sweep.
+RESTORING: ActivityOptions = {
+    "task_queue": AUTOMATIONS,
+    "start_to_close_timeout": timedelta(seconds=20),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=3),
+}
+
 # Cohorts are told something, one after the other.
 TELLING: ActivityOptions = {**FOLLOWING, "task_queue": AUTOMATIONS, "heartbeat_timeout": timedelta(seconds=10)}
 

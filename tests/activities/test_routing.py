@@ -1,5 +1,6 @@
 """Does routing go on whatever fails, and for whom is it done again?"""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,10 @@ import pytest
 from sqlalchemy import text
 from temporalio.client import Client
 
+from activities.journey_inputs import FormInput
 from activities.routing import Routing
+from database import sources
+from database.enrolling import Candidate, enroll
 from tests.audience import people
 from tests.automating import routing
 from tests.conftest import TestAccount
@@ -80,3 +84,20 @@ async def test_what_came_one_by_one_does_not_wait_for_what_came_in_bulk(account:
     assert [await router.take_turn(account.id) for _ in range(4)] == [11, 10, 10, 0]
     assert (await passes(account, source))[0][0] == those[0]
     await temporal.get_workflow_handle(f"automation-{source}").terminate()
+
+
+async def test_what_a_cohort_begins_with_is_as_much_as_temporal_takes(account: TestAccount, temporal: Client) -> None:
+    source = await automation(account)
+    those = await people(account, 1000)
+    told = {f"number {each}": each + 0.123456789 for each in range(250)} | {"plan": "gold"}
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE automations SET code = 'own' WHERE id = :id"), {"id": source})
+        found = await sources.read(tx, [source])
+        candidates = [Candidate(each, "api:1", trigger=told) for each in those]
+        await enroll(tx, account.id, found[source], candidates, now=datetime.now(UTC))
+    input = FormInput(account_id=account.id, source_id=source, now=datetime.now(UTC))
+    formed = await routing(account, temporal).form_cohort(input)
+    assert len(formed.members) == 1000
+    assert len(formed.model_dump_json()) < 2 << 20
+    begun_with = formed.members[0].trigger
+    assert begun_with["number 0"] == 0.123456789 and "plan" not in begun_with

@@ -198,6 +198,21 @@ async def test_those_who_wait_are_put_together_in_their_order_and_the_same_answe
     assert await form(account, source, known=cohorts.Known(2, 2), limit=3) is None
 
 
+async def test_the_first_answer_is_given_again_as_long_as_nobody_has_taken_a_step(account: TestAccount) -> None:
+    source = await automation(account)
+    await happens(account, "order.placed", *await people(account, 5))
+    await route(account)
+    first = await form(account, source, limit=3)
+    assert first and len(first.members) == 3
+    assert await form(account, source, limit=3) == first  # the answer was lost
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("UPDATE enrollments SET step = 'send' WHERE source_id = :id AND member = 2"), {"id": source}
+        )
+    second = await form(account, source, limit=3)  # everything was lost, but what is on record
+    assert second and (second.number, len(second.members)) == (2, 2)
+
+
 async def test_newcomers_join_a_young_cohort_as_far_as_there_is_room_and_while_it_is_open(
     account: TestAccount,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
@@ -25,6 +26,7 @@ from workflows.cohorts import CohortWorkflow
 from workflows.cohorts import start_options as cohort_options
 from workflows.inputs import Command
 from workflows.journey_inputs import AutomationInput
+from workflows.journeys import JourneySweepWorkflow
 from workflows.options import AUTOMATIONS
 
 
@@ -236,9 +238,32 @@ async def test_a_cohort_that_was_formed_and_never_begun_is_begun(automating: Aut
     await automating.long_ago()
     lost = await ActivityEnvironment().run(routing(automating.account, automating.temporal).find_lost)
     (again,) = [each for each in lost.cohorts if each.source_id == automation]
-    input = cohort_input(source, again.formed)
+    input = cohort_input(source, await routing(automating.account, automating.temporal).read_lost(again))
     await automating.temporal.start_workflow(CohortWorkflow.run, input, task_queue=AUTOMATIONS, **cohort_options(input))
     await automating.gets(zoe)
+
+
+async def test_a_lost_cohort_that_can_not_be_read_keeps_no_other_from_being_begun(automating: Automating) -> None:
+    account = automating.account
+    made = [await automating.activated(SEND) for _ in range(3)]
+    those = [await automating.somebody(name=f"lost-{each}") for each in range(3)]
+    for automation, contact in zip(made, those, strict=True):
+        await automating.workflow(automation).terminate()
+        async with account.transaction() as tx:
+            found = await sources.read(tx, [automation])
+            await enroll(tx, account.id, found[automation], [Candidate(contact, "launch")], now=datetime.now(UTC))
+            await cohorts.form(tx, account.id, automation, "automation", None, joins=False, limit=1000)
+    await automating.long_ago()
+    async with account.transaction() as tx:
+        for table in ("enrollments", "cohorts"):  # there is no such version
+            await tx.execute(text(f"UPDATE {table} SET version = 7 WHERE source_id = :id"), {"id": made[1]})
+    await automating.temporal.execute_workflow(JourneySweepWorkflow.run, id=f"sweep-{made[1]}", task_queue=AUTOMATIONS)
+    for contact in (those[0], those[2]):
+        await automating.gets(contact)
+    assert await automating.messages(those[1]) == 0
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE cohorts SET state = 'ended' WHERE source_id = :id"), {"id": made[1]})
+    await automating.workflow(made[1]).terminate()
 
 
 async def test_a_contact_that_leaves_while_its_cohort_is_being_begun_is_told_again(automating: Automating) -> None:
