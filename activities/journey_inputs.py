@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from marketing.discretion import Discreet
 
 Kind = Literal["automation", "drip"]
+LeftAs = Literal["completed", "exited", "failed", "timed_out", "cancelled"]
 
 
 class SourceRef(BaseModel):
@@ -59,11 +60,18 @@ class Answer(BaseModel):
     error: Discreet = Field("", exclude_if=lambda error: not error)  # tried again, up to three attempts
     final: bool = Field(False, exclude_if=lambda final: not final)  # no other attempt can help
     leave: str | None = Field(None, exclude_if=lambda leave: leave is None)  # the contact must leave, for this reason
+    left_as: LeftAs = Field("exited", exclude_if=lambda left_as: left_as == "exited")  # what its pass is then
+
+    @classmethod
+    def gone(cls, state: str, reason: str | None) -> "Answer":
+        """The pass is over already, on record."""
+        return cls.model_validate({"leave": reason or "", "left_as": state})
+
+
+CANCELLED = Answer(leave="cancelled", left_as="cancelled")
 
 
 # -- what people read ------------------------------------------------------------------------------------------------
-
-LeftAs = Literal["completed", "exited", "failed", "timed_out", "cancelled"]
 
 
 class Note(BaseModel):

@@ -11,7 +11,7 @@ import structlog
 from pydantic import ValidationError
 
 from activities.heartbeats import beating
-from activities.journey_inputs import Answer, Caller, StepCall
+from activities.journey_inputs import CANCELLED, Answer, Caller, StepCall
 from activities.letters import Letter, Letters, NoLetter
 from activities.sendings import Sending
 from channels.base import Channel, Message
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 # Why another channel may reach somebody whom this one can't.
 _UNREACHED = (SkipReason.NO_ADDRESS, SkipReason.NO_CONSENT, SkipReason.SUPPRESSED)
 # Whoever says so is out of the whole journey.
-_LEAVES = (SkipReason.UNSUBSCRIBED, SkipReason.CONTACT_DELETED, SkipReason.LEFT, SkipReason.CANCELLED)
+_LEAVES = (SkipReason.UNSUBSCRIBED, SkipReason.CONTACT_DELETED, SkipReason.LEFT)
 _DONE = ("sent", "delivered", "bounced", "complained")
 _LONGEST_PAUSE = timedelta(minutes=10)  # until a provider that is away is tried again
 
@@ -216,7 +216,7 @@ class _Group:
         if member is None:
             return Answer(error="There is no such member of the cohort.", final=True)
         if member.has_left:
-            return Answer(leave=member.reason or member.state)
+            return Answer.gone(member.state, member.reason)
         if member.contact_id in self.leaving:
             return Answer(leave="exit")
         key = (member.id, caller.call)
@@ -224,7 +224,7 @@ class _Group:
         if found and found.later is None:
             return found
         if going == "over":
-            return Answer(leave="cancelled")
+            return CANCELLED
         if going == "paused":
             return Answer(held=True)
         if error:
@@ -242,7 +242,9 @@ def _answer(message: journeys.Message, now: datetime, *, away: bool) -> Answer:
         return Answer(later=later)
     if message.state == "sending":  # somebody else's, or lost with a worker
         return Answer(later=now + timedelta(seconds=max(message.lease_ends_in or 0.0, 0.0) + 0.1))
-    if message.reason in _LEAVES and message.state == "skipped":
+    if message.state == "skipped" and message.reason == SkipReason.CANCELLED:
+        return CANCELLED
+    if message.state == "skipped" and message.reason in _LEAVES:
         return Answer(leave=message.reason)
     state = "sent" if message.state in _DONE else message.state
     return Answer(value={"state": state, "reason": message.reason} if message.reason else {"state": state})

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
 from activities.heartbeats import beating
-from activities.journey_inputs import Answer, NoteInput, StepCall
+from activities.journey_inputs import CANCELLED, Answer, NoteInput, StepCall
 from activities.journey_sendings import JourneySendings
 from activities.letters import Letters
 from channels.base import Channel
@@ -239,7 +239,7 @@ class Journeys:
             if going == "paused":
                 return [Answer(held=True) for _ in call.callers]
             if going == "over":
-                return [Answer(leave="cancelled") for _ in call.callers]
+                return [CANCELLED for _ in call.callers]
             numbers = [each.member for each in call.callers]
             members = await enrollments.members(tx, call.source_id, call.cohort, numbers)
             inside = [each for each in members.values() if not each.has_left]
@@ -261,4 +261,4 @@ def _done(_: Enrolled) -> Answer:
 def _answered(member: Enrolled | None, answer: Callable[[Enrolled], Answer]) -> Answer:
     if member is None:
         return Answer(error="There is no such member of the cohort.", final=True)
-    return Answer(leave=member.reason or member.state) if member.has_left else answer(member)
+    return Answer.gone(member.state, member.reason) if member.has_left else answer(member)

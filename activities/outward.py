@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import launches
 from activities.heartbeats import beating
-from activities.journey_inputs import Answer, Caller, Failures, StepCall
+from activities.journey_inputs import CANCELLED, Answer, Caller, Failures, StepCall
 from activities.launches import NotLaunchable
 from channels.base import Rejected, Unavailable
 from channels.webhooks import WebhookCall, Webhooks
@@ -199,7 +199,7 @@ class Outward:
         async with self.database.transaction(step.account_id) as tx:
             going = await standings.going(tx, step.kind, step.source_id)
             if going != "on":
-                return [Answer(held=True) if going == "paused" else Answer(leave="cancelled") for _ in step.callers]
+                return [Answer(held=True) if going == "paused" else CANCELLED for _ in step.callers]
             people = await callers.people(tx, step.source_id, step.cohort, [each.member for each in step.callers])
         turns = asyncio.Semaphore(at_once)
 
@@ -207,7 +207,7 @@ class Outward:
             if (person := people.get(caller.member)) is None:
                 return Answer(leave="contact_deleted")
             if person.left is not None:
-                return Answer(leave=person.left)
+                return Answer.gone(person.state, person.left)
             async with turns:
                 return await take(caller, person)
 

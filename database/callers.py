@@ -16,6 +16,7 @@ class Person:
     """A contact in its pass."""
 
     enrollment_id: UUID
+    state: str
     left: str | None  # why, if it is over
     trigger: dict[str, Any]  # the properties of what the pass began with
     contact: dict[str, Any]
@@ -24,12 +25,15 @@ class Person:
 async def people(tx: Connection, source_id: UUID, cohort: int, members: Sequence[int]) -> dict[int, Person]:
     """By the numbers of the members; those whose contact was deleted are left out."""
     rows = await tx.execute(_PEOPLE, {"source_id": source_id, "cohort": cohort, "members": list(set(members))})
-    return {row[0]: Person(row[1], row[2], row[3], dict(zip(CONTACT_COLUMNS, row[4:], strict=True))) for row in rows}
+    return {
+        number: Person(id, state, left, trigger, dict(zip(CONTACT_COLUMNS, contact, strict=True)))
+        for number, id, state, left, trigger, *contact in rows
+    }
 
 
 _PEOPLE = text(f"""
-    SELECT enrollments.member, enrollments.id,
-        CASE WHEN enrollments.left_at IS NOT NULL THEN coalesce(enrollments.reason, enrollments.state) END,
+    SELECT enrollments.member, enrollments.id, enrollments.state,
+        CASE WHEN enrollments.left_at IS NOT NULL THEN coalesce(enrollments.reason, '') END,
         enrollments.trigger,
         {", ".join(f"contacts.{name}" for name in CONTACT_COLUMNS)}
     FROM enrollments JOIN contacts ON contacts.id = enrollments.contact_id AND contacts.deleted_at IS NULL

@@ -198,7 +198,7 @@ class Cohort:
             if call.stage == "asked":
                 self.reports.ended(one, call, self.now, _outcome(call, answer.value), answer.error)
         elif answer.leave is not None:
-            one.leave(Ending("exited", answer.leave))
+            one.leave(Ending(answer.left_as, answer.leave))
         elif answer.held:
             call.stage = "held"
             self.alarms.set(self.now + HELD, one, call)

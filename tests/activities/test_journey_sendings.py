@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from activities.journey_inputs import Answer, StepCall
+from activities.journey_inputs import CANCELLED, Answer, StepCall
 from channels.base import Deferred, Message, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
 from database import campaigns, templates
@@ -224,7 +224,7 @@ async def test_a_paused_source_holds_and_a_deleted_one_lets_go(account: TestAcco
     assert await taken.send() == [Answer(held=True)] * 2
     await taken.inside.set_state("active")
     await execute(account, "UPDATE automations SET deleted_at = now() WHERE id = :id", id=taken.inside.automation_id)
-    assert await taken.send() == [Answer(leave="cancelled")] * 2
+    assert await taken.send() == [CANCELLED] * 2
     assert not outbox.messages
 
 
@@ -252,6 +252,18 @@ async def test_whoever_has_left_gets_nothing(account: TestAccount) -> None:
     )
     assert await taken.send() == [Answer(leave="goal"), SENT]
     assert len(outbox.messages) == 1
+
+
+async def test_whoever_is_over_on_record_leaves_as_it_is_there(account: TestAccount) -> None:
+    taken = await steps(account, 2, Outbox())
+    query = "UPDATE enrollments SET state = :state, reason = :reason, left_at = now() WHERE contact_id = :id"
+    cancelled, failed = taken.inside.contacts
+    await execute(account, query, state="cancelled", reason="sold out", id=cancelled)
+    await execute(account, query, state="failed", reason=None, id=failed)
+    assert await taken.send() == [
+        Answer(leave="sold out", left_as="cancelled"),
+        Answer(leave="", left_as="failed"),
+    ]
 
 
 async def test_whoever_meets_the_exit_criteria_leaves_before_the_message(account: TestAccount) -> None:
@@ -395,7 +407,7 @@ async def test_a_drip_sends_what_was_frozen_and_stops_when_it_is_paused(account:
     await execute(account, "UPDATE campaigns SET state = 'paused' WHERE id = :id", id=source)
     assert await taken.take("send", of_drip(taken, source, 1)) == [Answer(held=True)] * 2
     await execute(account, "UPDATE campaigns SET state = 'cancelled' WHERE id = :id", id=source)
-    assert await taken.take("send", of_drip(taken, source, 1)) == [Answer(leave="cancelled")] * 2
+    assert await taken.take("send", of_drip(taken, source, 1)) == [CANCELLED] * 2
 
 
 async def test_a_drips_budget_and_rate_hold(account: TestAccount) -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from activities.journey_inputs import Answer, StepCall
+from activities.journey_inputs import CANCELLED, Answer, StepCall
 from channels.outbox import Outbox
 from database import memberships, stored_segments, waits
 from marketing.stored_segments import SegmentDefinition
@@ -186,7 +186,7 @@ async def test_no_step_is_taken_in_a_pause_after_the_end_or_by_who_has_left(
     await taken.inside.set_state("paused")
     assert await taken.take(kind, taken.inside.step(args)) == [Answer(held=True)] * 2
     await taken.inside.set_state("draft")
-    assert await taken.take(kind, taken.inside.step(args)) == [Answer(leave="cancelled")] * 2
+    assert await taken.take(kind, taken.inside.step(args)) == [CANCELLED] * 2
     assert await contacts(account) == before
     await taken.inside.set_state("active")
     gone, here = await taken.take(kind, taken.inside.step(args))

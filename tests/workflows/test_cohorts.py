@@ -320,6 +320,14 @@ async def test_an_activity_may_have_a_contact_leave(temporal: Client) -> None:
     assert stand_in.endings()[1] == "exited: contact_deleted"
 
 
+async def test_whoever_an_activity_finds_cancelled_leaves_as_cancelled(temporal: Client) -> None:
+    stand_in = StandIn(lambda *_: Answer(leave="cancelled", left_as="cancelled"))
+    async with carrying(temporal, two_messages, 3, stand_in) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"cancelled": 3}
+    assert stand_in.endings() == dict.fromkeys(range(3), "cancelled: cancelled")
+
+
 async def test_code_that_holds_on_to_a_contact_cannot_keep_it(temporal: Client) -> None:
     async def clinging(_: Contact, journey: Journey) -> None:
         for _day in range(5):
