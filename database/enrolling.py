@@ -32,6 +32,7 @@ class Candidate:
     event_id: UUID | None = None
     trigger: Mapping[str, Any] = field(default_factory=dict)  # the properties of that event
     old: bool = False  # it happened so long ago that nobody would know why
+    at: datetime | None = None  # when we were told of it, if not now
 
 
 # Told before is who has this cause already: nothing happens. Of several causes of one contact the first that lets it in
@@ -40,8 +41,8 @@ _ENROLL = """
     WITH asked AS MATERIALIZED (
         SELECT asked.*, before.* FROM unnest(
             CAST(:contacts AS uuid[]), CAST(:causes AS text[]), CAST(:events AS uuid[]), CAST(:triggers AS jsonb[]),
-            CAST(:olds AS boolean[])
-        ) WITH ORDINALITY AS asked (contact_id, cause, event_id, trigger, old, n)
+            CAST(:olds AS boolean[]), CAST(:moments AS timestamptz[])
+        ) WITH ORDINALITY AS asked (contact_id, cause, event_id, trigger, old, at, n)
         JOIN contacts ON contacts.id = asked.contact_id AND contacts.deleted_at IS NULL
         -- A look each. As a join it is planned by statistics that do not know of the last minute, and compares all with
         -- all: 200 ms for a thousand among three thousand.
@@ -68,7 +69,7 @@ _ENROLL = """
         INSERT INTO enrollments
             (account_id, source_id, version, contact_id, pass, cause, event_id, trigger, entered_at)
         SELECT DISTINCT ON (contact_id) CAST(:account_id AS uuid), CAST(:source_id AS uuid), CAST(:version AS int),
-            contact_id, pass, cause, event_id, trigger, CAST(:now AS timestamptz)
+            contact_id, pass, cause, event_id, trigger, coalesce(at, CAST(:now AS timestamptz))
         FROM judged WHERE refused IS NULL ORDER BY contact_id, n
         ON CONFLICT DO NOTHING RETURNING contact_id, cause
     )
@@ -128,6 +129,7 @@ async def enroll_each(
         "events": [each.event_id for each in candidates],
         "triggers": [orjson.dumps(each.trigger).decode() for each in candidates],
         "olds": [each.old for each in candidates],
+        "moments": [each.at for each in candidates],
         "active": source.state == "active",
         "again_since": _again_since(terms.reentry, now),
         "most": MOST_IN_AN_HOUR,

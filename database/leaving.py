@@ -31,12 +31,16 @@ class Inside:
     source_id: UUID
     contact_id: UUID
     event_id: UUID | None  # that it began with
-    entered_at: datetime
+    began_at: datetime  # when that occurred, or else when it entered
     place: Place | None
 
 
-_INSIDE = text("""
-    SELECT id, source_id, contact_id, event_id, entered_at, cohort, member FROM enrollments
+# When what a pass began with occurred; that may have been long before anybody could be told of it.
+BEGAN_AT = """
+    least((SELECT occurred_at FROM events WHERE events.id = enrollments.event_id), enrollments.entered_at)
+"""
+_INSIDE = text(f"""
+    SELECT id, source_id, contact_id, event_id, {BEGAN_AT}, cohort, member FROM enrollments
     WHERE contact_id = ANY (:contacts) AND left_at IS NULL ORDER BY id
 """)
 
@@ -63,8 +67,8 @@ async def inside(tx: Connection, contacts: Collection[UUID]) -> list[Inside]:
     """The passes of these contacts that are not over."""
     rows = await tx.execute(_INSIDE, {"contacts": list(contacts)})
     return [
-        Inside(id, source, contact, event, entered_at, None if cohort is None else Place(cohort, member))
-        for id, source, contact, event, entered_at, cohort, member in rows
+        Inside(id, source, contact, event, began_at, None if cohort is None else Place(cohort, member))
+        for id, source, contact, event, began_at, cohort, member in rows
     ]
 
 

@@ -5,8 +5,8 @@ What is told to cohorts may be told again: whoever is told twice does nothing th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -29,7 +29,8 @@ from marketing.triggers import OnEvent
 
 # Nobody is welcomed because of what happened so long before it was told.
 OLD = timedelta(hours=72)
-# What occurred a moment before somebody entered, by another clock, may be what the automation was to bring about.
+# What occurred a moment before somebody was let in by no event, by another clock, may be what the automation was to
+# bring about.
 CLOCKS_DIFFER = timedelta(minutes=1)
 
 
@@ -86,8 +87,10 @@ async def route(
     await plan_anew(tx)
     turn = await _begin(tx, account_id, touches, now, rehearsed)
     await turn.wake()
-    await turn.have_leave()
-    await turn.let_in()
+    for part in turn.rounds():
+        await part.have_leave()
+        await part.let_in()
+    await turn.look_back()
     if told := {source for source, _ in turn.routed.cohorts}:
         turn.routed.drips.update((await tx.execute(_DRIPS, {"ids": list(told)})).scalars())
     return turn.routed
@@ -117,7 +120,15 @@ async def _begin(
     happened = {row.id: Happened(*row) for row in await tx.execute(_HAPPENED, {"ids": ids})} if ids else {}
     # Without those whose event is gone, or turned out to be a machine's.
     real = [each for each in touches if each.event_id is None or each.event_id in happened]
-    return _Turn(tx, account_id, now, real, roles, known, happened, rehearsed)
+
+    def when(touch: Touch) -> tuple[datetime, int, int]:
+        """In the order in which it occurred, as far as clocks can be believed."""
+        event = happened[touch.event_id] if touch.event_id else None
+        if event is None:
+            return touch.touched_at, 0, touch.id
+        return min(event.occurred_at, touch.touched_at), event.id.int, touch.id
+
+    return _Turn(tx, account_id, now, sorted(real, key=when), roles, known, happened, rehearsed)
 
 
 _DRIPS = text("SELECT id FROM campaigns WHERE id = ANY (:ids)")
@@ -137,6 +148,21 @@ class _Turn:
     happened: dict[UUID, Happened]
     rehearsed: UUID | None = None
     routed: Routed = field(default_factory=Routed)
+
+    def rounds(self) -> Iterator["_Turn"]:
+        """One after the other, so that whoever enters is inside when it is looked at what the contact did then."""
+        parts: dict[int, list[Touch]] = defaultdict(list)
+        number: dict[UUID, int] = defaultdict(int)
+        entering: set[UUID] = set()
+        for touch in self.touches:
+            contact = touch.contact_id
+            if contact in entering and self._is(touch, "goal", "exit"):
+                number[contact] += 1
+                entering.remove(contact)
+            if self._is(touch, "trigger"):
+                entering.add(contact)
+            parts[number[contact]].append(touch)
+        return (replace(self, touches=parts[each]) for each in sorted(parts))
 
     async def wake(self) -> None:
         """Those who wait for an event: the first that is as they asked counts."""
@@ -206,8 +232,7 @@ class _Turn:
                 left = refused.get(one.contact_id, [])
                 return UNSUBSCRIBED if any(c in source.channels and t in ("", source.topic) for c, t in left) else None
             event = self.happened[touch.event_id] if touch.event_id else None
-            # What it began with is no goal, nor what was before.
-            if event and event.id != one.event_id and event.occurred_at > one.entered_at - CLOCKS_DIFFER:
+            if event and _is_after(event, one):
                 if event.id in goals[source.id]:
                     return GOAL
                 if event.id in exits[source.id]:
@@ -262,6 +287,42 @@ class _Turn:
             if outcomes["enrolled"] or outcomes.total() < len(candidates):
                 self.routed.pending[source.id] = source.kind
 
+    async def look_back(self) -> None:
+        """Of what those who entered did since, we may have been told before they were inside: of what comes in bulk
+        later than of what comes one by one."""
+        reasons: dict[UUID, str] = {}
+        for source in self.sources.values():
+            entered = {each.contact_id for each in self.touches if self._is(each, "trigger", of=source.id)}
+            asked: list[tuple[str, GoalEvent | ExitEvent]] = [(GOAL, each) for each in source.goals]
+            asked += [(EXIT, each) for each in source.terms.exit_on if isinstance(each, ExitEvent)]
+            found: dict[UUID, tuple[datetime, UUID, str]] = {}
+            for reason, event in asked if entered else ():
+                for id, first in (await self._since(source, entered, event)).items():
+                    found[id] = min(found.get(id, (*first, reason)), (*first, reason))
+            reasons |= {id: reason for id, (*_, reason) in found.items()}
+        await leaving.end_pending(self.tx, self.account_id, reasons, now=self.now)
+
+    async def _since(
+        self, source: Source, contacts: Collection[UUID], asked: GoalEvent | ExitEvent
+    ) -> dict[UUID, tuple[datetime, UUID]]:
+        """The first such event of each who is pending, by pass: when it occurred, and its id."""
+        holds, parameters = event_condition(asked.where, now=self.now, prefix="where_") if asked.where else ("true", {})
+        pruned = "AND events.id >= uuidv7_floor(began_at - interval '1 hour')" if self.rehearsed is None else ""
+        query = text(f"""
+            SELECT pending.id, event.* FROM (
+                SELECT id, contact_id, event_id, {leaving.BEGAN_AT} AS began_at FROM enrollments
+                WHERE source_id = :source_id AND contact_id = ANY (CAST(:contacts AS uuid[])) AND state = 'pending'
+            ) AS pending CROSS JOIN LATERAL (
+                SELECT occurred_at, events.id AS event_id FROM events
+                WHERE events.contact_id = pending.contact_id AND name = :event AND NOT machine
+                AND occurred_at >= began_at
+                AND (occurred_at > began_at OR events.id > pending.event_id) {pruned} AND {holds}
+                ORDER BY occurred_at, events.id LIMIT 1
+            ) AS event
+        """)
+        given = {**parameters, "source_id": source.id, "contacts": list(contacts), "event": asked.event}
+        return {row.id: (row.occurred_at, row.event_id) for row in await self.tx.execute(query, given)}
+
     async def _triggering(self, source: Source) -> list[Touch]:
         """The touches that let somebody in."""
         touches = [each for each in self.touches if self._is(each, "trigger", of=source.id)]
@@ -273,10 +334,13 @@ class _Turn:
 
     def _candidate(self, touch: Touch) -> Candidate:
         if touch.event_id is None:
-            return Candidate(touch.contact_id, f"touch:{touch.id}")
+            return Candidate(touch.contact_id, f"touch:{touch.id}", at=self._told_at(touch))
         event = self.happened[touch.event_id]
         old = touch.touched_at - event.occurred_at > OLD
-        return Candidate(touch.contact_id, f"event:{event.id}", event.id, event.properties, old)
+        return Candidate(touch.contact_id, f"event:{event.id}", event.id, event.properties, old, self._told_at(touch))
+
+    def _told_at(self, touch: Touch) -> datetime | None:
+        return touch.touched_at if self.rehearsed is None else None  # its clock is another one
 
     def _is(self, touch: Touch, *roles: str, of: UUID | None = None) -> bool:
         """Whether it is of such a role, to this source or to any."""
@@ -289,3 +353,10 @@ class _Turn:
         for subject, source, role in self.roles:
             found[subject] |= {(role, source), (role, None)}
         return found
+
+
+def _is_after(event: Happened, one: Inside) -> bool:
+    """What it began with is no goal, nor what was before."""
+    if one.event_id is None:
+        return event.occurred_at > one.began_at - CLOCKS_DIFFER
+    return (event.occurred_at, event.id) > (one.began_at, one.event_id)

@@ -37,10 +37,10 @@ async def happens(account: TestAccount, name: str, *those: UUID, **values: Any) 
         await tx.execute(events.insert().values(rows))
 
 
-async def route(account: TestAccount, *, forget: bool = True) -> Routed:
+async def route(account: TestAccount, *, forget: bool = True, bulk: bool = False) -> Routed:
     """What follows from all that waits."""
     async with account.transaction() as tx:
-        touches = await journey_touches.oldest(tx, 10_000, bulk=False)
+        touches = await journey_touches.oldest(tx, 10_000, bulk=bulk)
         routed = await routing.route(tx, account.id, touches, datetime.now(UTC))
         if forget:
             await journey_touches.forget(tx, [each.id for each in touches])
@@ -319,6 +319,82 @@ async def test_goals_exits_and_criteria_have_contacts_leave_but_not_what_they_be
             (member[french], leaving.EXIT, False),
         ]
     )
+
+
+EARLY = NOW - timedelta(hours=1)
+
+
+def minutes(count: int) -> datetime:
+    return EARLY + timedelta(minutes=count)
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize(
+    ("occurred_at", "left"),
+    [
+        (minutes(1), True),  # though it is long ago that both occurred
+        (EARLY, True),  # told after it in one list
+        (minutes(-1), False),
+    ],
+)
+@pytest.mark.parametrize("what", ["purchase", "complained"])
+async def test_what_is_told_with_the_trigger_counts_if_it_occurred_after_it(
+    account: TestAccount, what: str, occurred_at: datetime, left: bool, bulk: bool
+) -> None:
+    source = await automation(account, goal={"event": "purchase"}, exit_on=[{"event": "complained"}])
+    (zoe,) = await people(account, 1)
+    await happens(account, "order.placed", zoe, occurred_at=EARLY)
+    await happens(account, what, zoe, occurred_at=occurred_at)
+    if bulk:  # what came one by one is routed before
+        async with account.transaction() as tx:
+            await tx.execute(text("UPDATE journey_touches SET bulk = true WHERE subject = 'event:order.placed'"))
+        await route(account)
+    await route(account, bulk=bulk)
+    reason = leaving.GOAL if what == "purchase" else leaving.EXIT
+    assert await passes(account, source) == [(zoe, "exited", reason) if left else (zoe, "pending", None)]
+
+
+async def test_what_is_told_before_the_trigger_counts_if_it_occurred_after_it(account: TestAccount) -> None:
+    source = await automation(account, goal={"event": "purchase", "where": {"field": "value", "at_least": 50}})
+    zoe, joe = await people(account, 2)
+    for contact, value in ((zoe, 50), (joe, 49)):
+        await happens(account, "purchase", contact, value=value, occurred_at=minutes(1))
+        await happens(account, "order.placed", contact, occurred_at=EARLY)
+    await route(account)
+    assert sorted(await passes(account, source)) == sorted([(zoe, "exited", leaving.GOAL), (joe, "pending", None)])
+
+
+async def test_what_occurs_after_a_trigger_counts_however_late_that_was_routed(account: TestAccount) -> None:
+    source = await automation(account, goal={"event": "purchase"})
+    zoe, joe = await people(account, 2)
+    await happens(account, "order.placed", zoe, joe, occurred_at=EARLY)
+    await route(account)
+    await form(account, source)
+    member = {each.contact_id: n for n, each in enumerate(await _members(account, source))}
+    await happens(account, "purchase", zoe, occurred_at=minutes(1))
+    await happens(account, "purchase", joe, occurred_at=minutes(-1))
+    assert told(await route(account)) == [(member[zoe], leaving.GOAL, True)]
+
+
+async def test_whoever_leaves_and_is_led_there_again_at_once_enters_again(account: TestAccount) -> None:
+    source = await automation(account, reentry="always", goal={"event": "purchase"})
+    (zoe,) = await people(account, 1)
+    for minute, name in enumerate(("order.placed", "purchase", "order.placed")):
+        await happens(account, name, zoe, occurred_at=minutes(minute))
+    await route(account)
+    assert await passes(account, source) == [(zoe, "exited", leaving.GOAL), (zoe, "pending", None)]
+
+
+async def test_whoever_is_tagged_has_entered_when_it_was_tagged(account: TestAccount) -> None:
+    source = await automation(account, trigger={"type": "tag_added", "tag": "vip"}, goal={"event": "purchase"})
+    zoe, joe = await people(account, 2)
+    async with account.transaction() as tx:
+        await tx.execute(contacts.update().values(tags=["vip"]))
+        await tx.execute(text("UPDATE journey_touches SET touched_at = :at"), {"at": EARLY})
+    await happens(account, "purchase", zoe, occurred_at=minutes(1))
+    await happens(account, "purchase", joe, occurred_at=minutes(-10))
+    await route(account)
+    assert sorted(await passes(account, source)) == sorted([(zoe, "exited", leaving.GOAL), (joe, "pending", None)])
 
 
 async def _members(account: TestAccount, source: UUID) -> Sequence[cohorts.Newcomer]:
