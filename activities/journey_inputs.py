@@ -45,6 +45,7 @@ class StepCall(CohortRef):
     attempt: int = 1
     now: datetime  # the journey's clock, which a rehearsal skips
     since: datetime | None = None  # when the first of these contacts woke last: what happened from then on counts
+    until: datetime | None = None  # of a wait that is over: what happened until then counts
 
     def since_of(self, caller: Caller) -> datetime | None:
         """When this contact woke last."""

@@ -158,7 +158,8 @@ class Journeys:
     async def watch(self, call: StepCall) -> list[Answer]:
         """Begin to wait for an event; answers the first that has happened since the contact woke last, if any has.
 
-        What happens from now on is told by whoever routes events.
+        What happens from now on is told by whoever routes events. Asked again when a wait is over, it looks for what
+        was not told in time.
         """
         event, where = call.args["event"], call.args.get("where")
         since = {(each.member, each.call): call.since_of(each) or call.now for each in call.callers}
@@ -182,6 +183,7 @@ class Journeys:
                     event=event,
                     where=where,
                     now=call.now,
+                    until=call.until,
                     prune=self.prune,
                 )
         for number, caller in enumerate(call.callers):

@@ -109,11 +109,13 @@ async def happened_already(
     event: str,
     where: Mapping[str, Any] | None,
     now: datetime,
+    until: datetime | None = None,
     prune: bool = True,
 ) -> dict[tuple[int, int], Found]:
     """The first such event of each who waits, by member and call.
 
     Args:
+        until: whatever happens later is none; without it, everything counts.
         prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
     """
     members, calls = zip(*callers, strict=True)
@@ -136,6 +138,7 @@ async def happened_already(
             CROSS JOIN LATERAL (
                 SELECT events.id, name, occurred_at FROM events
                 WHERE events.contact_id = waiting.contact_id AND name = :event AND occurred_at > waiting.since
+                AND occurred_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
                 AND events.id IS DISTINCT FROM enrollments.event_id AND NOT machine {pruned} AND {asked}
                 ORDER BY occurred_at, events.id LIMIT 1
             ) AS event
@@ -147,6 +150,7 @@ async def happened_already(
             "members": list(members),
             "calls": list(calls),
             "event": event,
+            "until": until,
         },
     )
     found = [Found(*row) for row in rows]

@@ -47,6 +47,7 @@ class StandIn:
     before: Callable[[str, StepCall], Awaitable[None]] | None = None
     before_report: Callable[[NoteInput], Awaitable[None]] | None = None
     asked: list[tuple[str, StepCall]] = field(default_factory=list)
+    last_looks: list[StepCall] = field(default_factory=list)  # for an event, when the wait for it is over
     reports: list[NoteInput] = field(default_factory=list)
     failures: list[Failures] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,7 +57,10 @@ class StandIn:
     async def do(self, arguments: Sequence[RawValue]) -> list[Answer]:
         step = activity.payload_converter().from_payload(arguments[0].payload, StepCall)
         kind = activity.info().activity_type
-        self.asked.append((kind, step))
+        if step.until:
+            self.last_looks.append(step)
+        else:
+            self.asked.append((kind, step))
         self.news.set()
         if self.before:
             await self.before(kind, step)

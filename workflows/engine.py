@@ -168,14 +168,25 @@ class Cohort:
             if call.stage in ("again", "held"):
                 self.alarms.set(call.wakes_at or self.now, one, call)
             elif call.asks and call.stage != "waiting":
-                self.questions.put(one, call)
+                self._ask(one, call)
             else:
                 self._wait(one, call)
 
+    def _ask(self, one: Pass, call: Call) -> None:
+        call.last = call.until is not None and call.until <= self.now
+        self.questions.put(one, call)
+
     def _wait(self, one: Pass, call: Call) -> None:
-        """For the moment until which the step lasts, if it does."""
-        if call.until is None or call.until <= self.now:
+        """For the moment until which the step lasts, if it does.
+
+        Where something may happen until then, it is asked once more when that moment has come: the word of it may be
+        on its way still, after an hour without a worker even.
+        """
+        if call.until is None or call.last or (call.until <= self.now and not call.asks):
             self._answer(one, call, call.value)
+            return
+        if call.until <= self.now:
+            self._ask(one, call)
             return
         if call.stage != "waiting":
             call.stage = "waiting"
@@ -187,9 +198,9 @@ class Cohort:
             if call is None:
                 one.leave(Ending("timed_out", f"inside for {self.input.time_limit}"))
             elif call.stage == "waiting":
-                self._answer(one, call, call.value)
+                self._wait(one, call)
             else:
-                self.questions.put(one, call)
+                self._ask(one, call)
 
     def _take(self, one: Pass, call: Call, answer: Answer) -> None:
         """What an activity answered for one contact."""
@@ -209,7 +220,7 @@ class Cohort:
             call.attempt += 1
         elif answer.error:
             self._answer(one, call, None, problem=answer.error, outcome="failed")
-        elif answer.value is None:
+        elif answer.value is None or not _in_time(call, answer.value):
             self._wait(one, call)
         else:
             self._answer(one, call, answer.value)
@@ -224,8 +235,7 @@ class Cohort:
         """The step has ended; the code is told when its turn comes."""
         self.counts.ended(call.step, failed=bool(problem))
         self.reports.ended(one, call, self.now, outcome or _outcome(call, value), problem)
-        came_at = _after(value, self.now) if call.kind == "wait_for" else self.now
-        one.put(Entry(call.caller.call, call.step, came_at, value, problem))
+        one.put(Entry(call.caller.call, call.step, _over(call, value, self.now), value, problem))
         self.untold[one.member] = one
 
     # -- those who leave, and what is told of them -------------------------------------------------------------------
@@ -268,7 +278,8 @@ class Cohort:
             call = one and one.open.get(event.call)
             if one and call and call.is_open and not one.ending:
                 value = {"id": str(event.event_id), "name": event.name, "occurred_at": event.occurred_at.isoformat()}
-                self._answer(one, call, value)
+                if _in_time(call, value):
+                    self._answer(one, call, value)
 
     def join(self, join: Join) -> None:
         """Newcomers; those who are known already, perhaps from an earlier telling, change nothing."""
@@ -301,7 +312,7 @@ class Cohort:
         for one in self.passes.values():
             for call in one.open.values():
                 if call.stage == "held" and call.future:
-                    self.questions.put(one, call)
+                    self._ask(one, call)
 
     def cancel(self, reason: str) -> None:
         self.news = True
@@ -373,11 +384,17 @@ def _to_millisecond(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _after(event: dict[str, str] | None, now: datetime) -> datetime:
-    """From when on it is another event; without one, from now on."""
-    if event is None:
-        return now
-    return min(_to_millisecond(datetime.fromisoformat(event["occurred_at"])) + MILLISECOND, now)
+def _over(call: Call, value: Any, now: datetime) -> datetime:
+    """When a step was over, as if no worker had ever been late: what happens later has happened since."""
+    match value:
+        case {"occurred_at": str(occurred_at)} if call.until:
+            return min(_to_millisecond(datetime.fromisoformat(occurred_at)) + MILLISECOND, now)
+    return min(_to_millisecond(call.until), now) if call.until else now
+
+
+def _in_time(call: Call, value: Any) -> bool:
+    """Whether an event has happened before the wait for it was over."""
+    return call.until is None or datetime.fromisoformat(value["occurred_at"]) <= call.until
 
 
 def _outcome(call: Call, value: Any) -> str:

@@ -36,6 +36,7 @@ class Call:
     stage: Stage = "new"
     attempt: int = 1
     wakes_at: datetime | None = None
+    last: bool = False  # its moment had come when it was asked
 
     @property
     def is_open(self) -> bool:

@@ -29,11 +29,11 @@ class Questions:
         self._ids = ids
         self._priority = priority
         self._take = take
-        self._groups: dict[tuple[str, str, int, bytes], Group] = {}
+        self._groups: dict[tuple[str, str, int, bytes, datetime | None], Group] = {}
 
     def put(self, one: Pass, call: Call) -> None:
         call.stage = "queued"
-        key = (call.asks, call.step, call.attempt, to_json(call.args))
+        key = (call.asks, call.step, call.attempt, to_json(call.args), _over_at(call))
         self._groups.setdefault(key, []).append((one, call))
 
     def ask(self, now: datetime) -> None:
@@ -57,6 +57,7 @@ class Questions:
             attempt=first.attempt,
             now=now,
             since=since,
+            until=_over_at(first),
         )
         try:
             answers = await workflow.execute_activity(
@@ -76,6 +77,10 @@ class Questions:
             self._take(one, call, answer)
         self.asking -= 1
         self.answered = True
+
+
+def _over_at(call: Call) -> datetime | None:
+    return call.until if call.last else None
 
 
 def _callers(group: Group) -> tuple[list[Caller], datetime | None]:

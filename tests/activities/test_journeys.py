@@ -220,6 +220,17 @@ async def test_what_has_happened_since_the_contact_woke_is_answered_and_the_firs
     assert answers == [Answer(), found, Answer(), Answer()]
 
 
+async def test_when_a_wait_is_over_only_what_happened_until_then_is_answered(account: TestAccount) -> None:
+    taken = await steps(account, 3, Outbox(), prune=False)
+    assert await taken.take("watch", watching(taken)) == [Answer()] * 3
+    until = NOW + timedelta(minutes=5)
+    in_time = await happen(taken, 0, "purchase", after=timedelta(minutes=5))
+    await happen(taken, 1, "purchase", after=timedelta(minutes=6))
+    found, late, nothing = await taken.take("watch", watching(taken).model_copy(update={"until": until}))
+    assert found.value["id"] == str(in_time)
+    assert late == nothing == Answer()
+
+
 async def test_an_event_while_a_contact_waits_is_found_for_it_and_for_nobody_else(account: TestAccount) -> None:
     taken = await steps(account, 3, Outbox())
     assert await taken.take("watch", watching(taken, members=[0, 2])) == [Answer()] * 2

@@ -1,7 +1,7 @@
 """Are a thousand contacts taken through an automation as if each were alone?"""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from temporalio.client import Client, WorkflowHistory
@@ -43,7 +43,7 @@ async def test_what_many_do_at_the_same_moment_is_one_activity(temporal: Client)
     assert done.left == {"completed": 500}
     assert cohort.stand_in.steps == ["send:welcome", "wait_for:message.clicked", "send:nudge"]
     assert set(cohort.stand_in.times().values()) == {1}
-    assert len(history.events) < 70
+    assert len(history.events) < 76
 
 
 async def test_who_wakes_within_the_same_minute_goes_on_together(temporal: Client) -> None:
@@ -405,6 +405,46 @@ async def test_what_has_happened_already_is_not_waited_for(temporal: Client) -> 
     async with carrying(temporal, welcome_by_click, 2, StandIn(answer)) as cohort:
         await cohort.run.result()
     assert cohort.stand_in.noted() == [("wait_for:message.clicked", "happened"), ("send:thanks", "sent")]
+
+
+async def test_what_has_happened_in_time_counts_however_late_the_word_of_it_comes(temporal: Client) -> None:
+    """As if no worker had been there when the router should have told of it."""
+
+    def answer(step: StepCall, caller: Caller) -> Answer:
+        if not step.until or caller.member == 1:
+            return as_usual(step, caller)
+        occurred_at = step.until - timedelta(minutes=1)
+        return Answer(value={"id": str(contact_id(0)), "name": "opened", "occurred_at": occurred_at.isoformat()})
+
+    async def patient(_: Contact, journey: Journey) -> None:
+        if await journey.wait_for("opened", within="1 day"):
+            await journey.send("thanks")
+        await journey.wait_for("clicked", within="1 day")
+
+    async with carrying(temporal, patient, 2, StandIn(answer)) as cohort:
+        await cohort.run.result()
+    assert cohort.stand_in.noted(0)[:2] == [("wait_for:opened", "happened"), ("send:thanks", "sent")]
+    assert cohort.stand_in.noted(1)[0] == ("wait_for:opened", "did not happen")
+    (deadline,) = {look.until for look in cohort.stand_in.last_looks if look.step == "wait_for:opened"}
+    since = {
+        caller.member: step.since_of(caller)
+        for _, step in cohort.stand_in.asked
+        for caller in step.callers
+        if step.step == "wait_for:clicked"
+    }
+    assert deadline
+    assert since == {0: deadline - timedelta(minutes=1) + timedelta(milliseconds=1), 1: deadline}
+
+
+async def test_what_happens_after_the_deadline_ends_no_wait(temporal: Client) -> None:
+    async with carrying(temporal, welcome_by_click, 2, skipping=False) as cohort:
+        await cohort.stand_in.until(lambda: cohort.stand_in.is_in("wait_for:message.clicked"))
+        late = event(0, 0).model_copy(update={"occurred_at": datetime.now(UTC) + timedelta(days=3, minutes=2)})
+        await cohort.run.signal(CohortWorkflow.happened, [late, event(1, 0)])
+        await cohort.skip(timedelta(days=4))
+        await cohort.run.result()
+    assert cohort.stand_in.noted(0) == [("wait_for:message.clicked", "did not happen")]
+    assert cohort.stand_in.noted(1)[0] == ("wait_for:message.clicked", "happened")
 
 
 async def test_an_event_counts_from_when_each_contact_woke_last(temporal: Client) -> None:
