@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.authors import Author
 from activities.campaigns import Campaigns
 from activities.deliveries import Deliveries
 from activities.drips import Drips
@@ -22,7 +23,7 @@ from activities.events import Events
 from activities.imports import Imports
 from activities.journeys import Journeys
 from activities.notifications import Notifications
-from activities.outward import Author, Outward
+from activities.outward import Outward
 from activities.routing import Routing
 from activities.samples import Samples
 from activities.segments import Segments

@@ -1,20 +1,17 @@
 """Steps that reach beyond the contact: other programs, the people of the account, campaigns, an author's own code."""
 
 import asyncio
-import inspect
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from time import monotonic
 from uuid import UUID
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from activities import launches
+from activities.authors import LONGEST_CALL, Author, answer_of
 from activities.heartbeats import beating
 from activities.journey_inputs import CANCELLED, Answer, Caller, Failures, StepCall
 from activities.launches import NotLaunchable
@@ -31,11 +28,9 @@ from marketing.notifications import Notification, NotificationKind, how_many
 from marketing.rendering import RenderError, rendered_line
 from marketing.webhooks import WebhookSecrets, call_id, payload
 
-# What is kept of an answer: a thousand of them must fit into one.
-LARGEST_ANSWER = 1_000
 AT_ONCE = 50
-
-Author = Callable[..., Any]  # a function under `@activity.defn`
+# After so many seconds of calls of authors' functions no other one begins: half of what an activity may take.
+ENOUGH = 3600
 Tell = Callable[[UUID], Awaitable[None]]
 
 
@@ -174,19 +169,13 @@ class Outward:
             problem = f"There is no activity {name!r} in this worker; there are: {known}."
             return [Answer(error=problem) for _ in step.callers]  # another worker, or the next version, may have it
 
+        seconds = step.args.get("seconds", LONGEST_CALL)
+        rest_at = monotonic() + ENOUGH
+
         async def run(_: Caller, person: Person) -> Answer:
-            try:
-                value = await _performed(function, step.args["arguments"], person.contact["id"])
-            except ApplicationError as error:
-                return Answer(error=str(error), final=error.non_retryable)
-            except ValidationError as error:
-                return Answer(error=f"{name} does not take this: {error}", final=True)
-            except Exception as error:
-                return Answer(error=f"{type(error).__name__}: {error}")
-            if len(orjson.dumps(value)) > LARGEST_ANSWER:
-                problem = f"{name} answered more than {LARGEST_ANSWER:,} bytes; let it keep them and answer an id."
-                return Answer(error=problem, final=True)
-            return Answer(value=value)
+            if monotonic() > rest_at:  # so long did others take: those who are left are asked for anew
+                return Answer(later=step.now)
+            return await answer_of(name, function, step.args["arguments"], person.contact["id"], seconds)
 
         return await self._each(step, run)
 
@@ -219,16 +208,3 @@ class Outward:
             async with self.database.transaction(step.account_id) as tx:
                 await notifications.add(tx, step.account_id, told)
             await self.tell(step.account_id)
-
-
-async def _performed(function: Author, arguments: list[Any], contact_id: UUID) -> Any:
-    """The function's answer as JSON. Its arguments come as it wants them, and `contact_id` if it has one left."""
-    bound = inspect.signature(function).bind_partial(*arguments)
-    if "contact_id" in bound.signature.parameters:
-        bound.arguments.setdefault("contact_id", contact_id)
-    hints = get_type_hints(function)
-    for name, value in bound.arguments.items():
-        bound.arguments[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
-    if inspect.iscoroutinefunction(function):
-        return to_jsonable_python(await function(*bound.args, **bound.kwargs))
-    return to_jsonable_python(await asyncio.to_thread(function, *bound.args, **bound.kwargs))

@@ -15,9 +15,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 from temporalio.worker import Worker
 
+from activities.authors import Author
 from activities.journey_inputs import Member
 from activities.journeys import Journeys
-from activities.outward import Author, Outward
+from activities.outward import Outward
 from activities.rehearsals import Part, Rehearsals
 from channels.outbox import CallBox, Outbox
 from database import automations, cohorts, rehearsals, sources

@@ -30,6 +30,8 @@ from marketing.spans import DURATION, ahead, said
 
 T = TypeVar("T")
 
+LONGEST_ACTIVITY = timedelta(minutes=30)
+
 Duration = str | timedelta  # "3 days", timedelta(days=3)
 Criteria = Mapping[str, Any]  # as those of segments
 Way = Callable[["Contact", "Journey"], Coroutine[Any, Any, None]]  # through an automation, as its author writes it
@@ -241,18 +243,34 @@ class Journey:
         await self._ask("notify", self._name(step, "notify"), {"text": text})
 
     @overload
-    async def activity(self, function: str, *arguments: Any, step: str = "") -> Any: ...
+    async def activity(self, function: str, *arguments: Any, within: Duration = ..., step: str = "") -> Any: ...
 
     @overload
-    async def activity(self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, step: str = "") -> T: ...
+    async def activity(
+        self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, within: Duration = ..., step: str = ""
+    ) -> T: ...
 
     @overload
-    async def activity(self, function: Callable[..., T], *arguments: Any, step: str = "") -> T: ...
+    async def activity(
+        self, function: Callable[..., T], *arguments: Any, within: Duration = ..., step: str = ""
+    ) -> T: ...
 
-    async def activity(self, function: Callable[..., Any] | str, *arguments: Any, step: str = "") -> Any:
-        """Any function under `@activity.defn`, or its name, with what it takes; both must fit into JSON."""
+    async def activity(
+        self, function: Callable[..., Any] | str, *arguments: Any, within: Duration | None = None, step: str = ""
+    ) -> Any:
+        """Any function under `@activity.defn`, or its name, with what it takes; both must fit into JSON.
+
+        Args:
+            within: how long one call may take, 30 minutes at the most; a minute if nothing is said. One that has not
+                answered by then has failed, and is tried again like others.
+        """
         name = function if isinstance(function, str) else activity._Definition.must_from_callable(function).name
-        args = {"name": name, "arguments": arguments}
+        args: dict[str, Any] = {"name": name, "arguments": arguments}
+        if within is not None:
+            longest = _after(self.now, within) - self.now
+            if not timedelta() < longest <= LONGEST_ACTIVITY:
+                raise ValueError(f"An activity may take 30 minutes at the most, not {_said(within)}.")
+            args["seconds"] = longest.total_seconds()
         answer = await self._pass.take("activity", self._name(step, f"activity:{name}"), args, asks="perform")
         return _result(function).validate_python(answer)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from threading import Event
 from uuid import UUID
 
 import orjson
@@ -231,8 +232,69 @@ async def test_an_authors_own_function_is_called_for_each_contact(
     assert given.value == {"contact": str(inside.contacts[1]), "points": 5}
     assert [each.value for each in await perform("slow", "ab")] == ["abab"] * 2
     assert (await perform("slow", "never"))[0] == Answer(error="not for this one", final=True)
-    assert (await perform("slow", "later"))[0] == Answer(error="ConnectionError: away")
     assert (await perform("score", "many"))[0].final
     assert (await perform("slow", "x" * 1000))[0].final
     (unknown, _) = await perform("nosuch")
     assert "score, slow" in unknown.error and not unknown.final
+
+
+async def weighed(contact_id: UUID, factor: int, *, step: int = 1) -> int:
+    return factor + step
+
+
+async def test_who_the_contact_is_takes_no_argument_away(
+    account: TestAccount, database: Database, webhooks: Webhooks
+) -> None:
+    inside = await enrolled(account, 1)
+    outward = Outward(database, webhooks, SECRETS, authors={"weighed": weighed})
+
+    async def perform(*arguments: object) -> Answer:
+        step = inside.step({"name": "weighed", "arguments": list(arguments)})
+        (answer,) = await ActivityEnvironment().run(outward.perform, step)
+        return answer
+
+    assert await perform(2) == Answer(value=3)
+    assert await perform(str(inside.contacts[0]), 2) == Answer(value=3)
+    many = await perform("many")
+    assert many.error.startswith("weighed does not take this: factor: Input should be a valid integer") and many.final
+    assert (await perform()).error == "weighed does not take this: missing a required argument: 'contact_id'"
+
+
+async def test_an_error_in_code_of_an_authors_own_tells_its_kind_and_place_and_nobodys_name(
+    account: TestAccount, database: Database, webhooks: Webhooks
+) -> None:
+    def refused() -> None:
+        raise ConnectionError("no way: zoe@example.com Zoe Smithson +33 6 12 34 56 78")
+
+    inside = await enrolled(account, 1)
+    outward = Outward(database, webhooks, SECRETS, authors={"refused": refused})
+    step = inside.step({"name": "refused", "arguments": []})
+    (answer,) = await ActivityEnvironment().run(outward.perform, step)
+    line = refused.__code__.co_firstlineno + 1
+    assert answer == Answer(error=f"ConnectionError (test_outward.py:{line})")
+
+
+async def test_a_function_that_hangs_fails_for_its_contact_alone(
+    account: TestAccount, database: Database, webhooks: Webhooks
+) -> None:
+    go_on = Event()
+    inside = await enrolled(account, 4)
+    first, second = inside.contacts[:2]
+
+    async def hangs(contact_id: UUID) -> str:
+        if contact_id == first:
+            await asyncio.Event().wait()
+        return await asyncio.to_thread(hangs_in_a_thread, contact_id) if contact_id == second else "here"
+
+    def hangs_in_a_thread(contact_id: UUID) -> str:
+        if contact_id == second:
+            go_on.wait()
+        return "here"
+
+    outward = Outward(database, webhooks, SECRETS, authors={"hangs": hangs, "blocks": hangs_in_a_thread})
+    for name, hanging in (("hangs", {0, 1}), ("blocks", {1})):
+        step = inside.step({"name": name, "arguments": [], "seconds": 0.2})
+        answers = await ActivityEnvironment().run(outward.perform, step)
+        problem = Answer(error=f"{name} has not answered within 0.2 seconds.")
+        assert answers == [problem if each in hanging else Answer(value="here") for each in range(4)]
+    go_on.set()

@@ -47,7 +47,7 @@ async def test_every_step_asks_for_what_the_declarative_form_would(temporal: Cli
         await journey.notify("somebody is here")
         seen.append(await journey.wait_for("purchase", where={"field": "value", "at_least": 5}, within="1 day"))
         seen.append(await journey.activity(score, contact.id, 3))
-        seen.append(await journey.activity("score", contact.id, 3))
+        seen.append(await journey.activity("score", contact.id, 3, within="5 minutes"))
         journey.exit("done")
 
     def answer(step: StepCall, caller: Caller) -> Answer:
@@ -65,7 +65,7 @@ async def test_every_step_asks_for_what_the_declarative_form_would(temporal: Cli
         *("webhook", "notify", "wait_for:purchase", "activity:score", "activity:score-2"),
     ]
     by_kind = {kind: step.args for kind, step in stand_in.asked}
-    assert by_kind["perform"] == {"name": "score", "arguments": [str(contact_id(0)), 3]}
+    assert by_kind["perform"] == {"name": "score", "arguments": [str(contact_id(0)), 3], "seconds": 300}
     declared = ("send", "add_to", "remove_from", "update_contact", "tag", "webhook", "notify")
     for kind in declared:
         STEP.validate_python({"type": kind, **by_kind[kind]})
