@@ -124,6 +124,8 @@ class Member(BaseModel):
     contact_id: UUID
     zone: str
     entered_at: datetime
+    # When what it began with occurred, if that was before: from then on, what it does counts.
+    since: datetime | None = Field(None, exclude_if=lambda since: since is None)
     # What it began with, for automations written in Python: names, numbers and ids, never what tells who somebody is.
     trigger: dict[str, Any] = Field({}, exclude_if=lambda trigger: not trigger)
 

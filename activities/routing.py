@@ -324,6 +324,7 @@ def as_formed(cohort: Cohort, *, more: bool = False) -> Formed:
                 contact_id=each.contact_id,
                 zone=each.zone,
                 entered_at=each.entered_at,
+                since=each.began_at if each.began_at < each.entered_at else None,
                 trigger=_discreet(each.trigger) if cohort.code else {},
             )
             for each in cohort.members

@@ -10,6 +10,7 @@ from sqlalchemy import Row, text
 
 from database import step_counters
 from database.engine import Connection, plan_anew
+from database.leaving import BEGAN_AT
 from database.sources import Kind
 
 
@@ -20,6 +21,7 @@ class Newcomer:
     contact_id: UUID
     zone: str
     entered_at: datetime
+    began_at: datetime  # when what its pass began with occurred
     trigger: dict[str, Any]
 
 
@@ -72,9 +74,10 @@ _NEW = text("""
     VALUES (:account_id, :source_id, :number, :version, :members)
 """)
 _GROW = text("UPDATE cohorts SET members = :members WHERE source_id = :source_id AND number = :number")
-_MEMBERS = text("""
-    SELECT e.contact_id, coalesce(contacts.timezone, accounts.default_timezone) AS zone, e.entered_at, e.trigger
-    FROM enrollments AS e JOIN accounts ON accounts.id = e.account_id LEFT JOIN contacts ON contacts.id = e.contact_id
+_MEMBERS = text(f"""
+    SELECT contact_id, coalesce(contacts.timezone, accounts.default_timezone), entered_at, {BEGAN_AT}, trigger
+    FROM enrollments JOIN accounts ON accounts.id = enrollments.account_id
+        LEFT JOIN contacts ON contacts.id = contact_id
     WHERE source_id = :source_id AND cohort = :number AND member >= :first ORDER BY member
 """)
 _VERSION: Mapping[Kind, Any] = {

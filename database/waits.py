@@ -36,6 +36,11 @@ class Found:
     occurred_at: datetime
 
 
+# What occurred at the moment of what a pass began with, as in one list, is told apart by its id.
+_SINCE = """
+    occurred_at >= waiting.since AND (occurred_at > waiting.since OR events.id > enrollments.event_id)
+"""
+
 # -- whoever begins to wait ------------------------------------------------------------------------------------------
 
 _BEGIN = text("""
@@ -137,7 +142,7 @@ async def happened_already(
                 AND waiting.subject = 'event:' || CAST(:event AS text)
             CROSS JOIN LATERAL (
                 SELECT events.id, name, occurred_at FROM events
-                WHERE events.contact_id = waiting.contact_id AND name = :event AND occurred_at > waiting.since
+                WHERE events.contact_id = waiting.contact_id AND name = :event AND {_SINCE}
                 AND occurred_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
                 AND events.id IS DISTINCT FROM enrollments.event_id AND NOT machine {pruned} AND {asked}
                 ORDER BY occurred_at, events.id LIMIT 1
@@ -159,15 +164,14 @@ async def happened_already(
 
 # -- whoever routes an event -----------------------------------------------------------------------------------------
 
-_WAITING = text("""
+_WAITING = text(f"""
     SELECT waiting.source_id, cohort, member, waiting.call, events.id AS event_id, name, occurred_at, waiting."where"
     FROM events
     JOIN enrollment_waits AS waiting
         ON waiting.contact_id = events.contact_id AND waiting.subject = 'event:' || name
-        AND occurred_at > waiting.since
     JOIN enrollments ON enrollments.id = waiting.enrollment_id AND cohort IS NOT NULL AND left_at IS NULL
         AND event_id IS DISTINCT FROM events.id
-    WHERE events.id = ANY (CAST(:events AS uuid[])) AND NOT machine
+    WHERE events.id = ANY (CAST(:events AS uuid[])) AND NOT machine AND {_SINCE}
     ORDER BY occurred_at, events.id
 """)
 

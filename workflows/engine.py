@@ -287,9 +287,8 @@ class Cohort:
         for member, who in enumerate(join.members, join.first):
             if member < self.numbers:
                 continue
-            one = self.passes[member] = Pass(
-                member, who, Start(self.input.version, now, since=who.entered_at), self.desk
-            )
+            start = Start(self.input.version, now, since=who.since or who.entered_at)
+            one = self.passes[member] = Pass(member, who, start, self.desk)
             self.newcomers.append(one)
             self.numbers = member + 1
             if leave := self.early.pop(member, None):

@@ -17,6 +17,7 @@ from tests.audience import EMAIL, people
 from tests.conftest import TestAccount
 
 NOW = datetime.now(UTC)
+EARLY = NOW - timedelta(hours=1)
 
 
 async def automation(account: TestAccount, *, state: str = "active", **terms: Any) -> UUID:
@@ -259,6 +260,29 @@ async def test_whoever_waits_is_told_of_the_first_event_as_asked(account: TestAc
     assert [(each.member, each.call, each.occurred_at) for each in said.awaited] == [(0, 4, NOW)]
 
 
+@pytest.mark.parametrize("routed_before", [False, True])
+async def test_what_was_told_in_one_list_with_the_trigger_is_waited_for(
+    account: TestAccount, routed_before: bool
+) -> None:
+    source = await automation(account, steps=[{"type": "wait_for", "event": "purchase", "within": "1 day"}])
+    (zoe,) = await people(account, 1)
+    for name in ("purchase", "order.placed", "purchase"):
+        await happens(account, name, zoe, occurred_at=EARLY)
+    await route(account, forget=routed_before)
+    cohort = await form(account, source)
+    assert cohort and cohort.members[0].began_at == EARLY
+    about: dict[str, Any] = {"event": "purchase", "where": None}
+    async with account.transaction() as tx:
+        await waits.begin(tx, account.id, source, 1, [(0, 0, EARLY)], **about)
+        second = (
+            await tx.execute(text("SELECT id FROM events WHERE name = 'purchase' ORDER BY id DESC LIMIT 1"))
+        ).scalar_one()
+        already = await waits.happened_already(tx, source, 1, [(0, 0)], **about, now=NOW)
+    assert [each.event_id for each in already.values()] == [second]
+    routed = await route(account)
+    assert [e.event_id for c in routed.cohorts.values() for e in c.awaited] == ([] if routed_before else [second])
+
+
 # -- out -------------------------------------------------------------------------------------------------------------
 
 
@@ -319,9 +343,6 @@ async def test_goals_exits_and_criteria_have_contacts_leave_but_not_what_they_be
             (member[french], leaving.EXIT, False),
         ]
     )
-
-
-EARLY = NOW - timedelta(hours=1)
 
 
 def minutes(count: int) -> datetime:

@@ -47,6 +47,21 @@ async def test_an_event_lets_a_contact_in_who_gets_the_first_message_and_complet
     assert await automating.figures(automation) == {"enrolled": 1, "completed": 1}
 
 
+async def test_what_is_told_in_one_list_with_the_trigger_is_waited_for_or_the_goal(automating: Automating) -> None:
+    waited = {"type": "wait_for", "event": "purchase", "within": "1 day", "then": [SEND], "else": []}
+    waiting = await automating.activated(waited)
+    seeking = await automating.activated(LONG, SEND, goal={"event": "purchase"})
+    before = await automating.activated(LONG, goal={"event": "looked"}, exit_on=[{"event": "looked"}])
+    zoe = await automating.somebody()
+    told = [{"name": name, "contact": {"id": str(zoe)}} for name in ("looked", "order.placed", "purchase")]
+    answer = await automating.api.post("/api/events", json=told)
+    assert answer.is_success, answer.text
+    await automating.gets(zoe)
+    await automating.until_passes(waiting, zoe, ("completed", None))
+    await automating.until_passes(seeking, zoe, ("exited", "goal"))
+    await automating.until_passes(before, zoe, ("active", None))
+
+
 async def test_whoever_comes_while_a_cohort_is_young_joins_it(automating: Automating) -> None:
     automation = await automating.activated(SEND, LONG)
     first, second, third = [await automating.somebody(name=name) for name in ("first", "second", "third")]
