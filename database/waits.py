@@ -138,8 +138,11 @@ async def happened_already(
                 SELECT * FROM enrollments
                 WHERE source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member LIMIT 1
             ) AS enrollments
-            JOIN enrollment_waits AS waiting ON waiting.enrollment_id = enrollments.id AND waiting.call = told.call
-                AND waiting.subject = 'event:' || CAST(:event AS text)
+            CROSS JOIN LATERAL (
+                SELECT * FROM enrollment_waits
+                WHERE enrollment_id = enrollments.id AND call = told.call
+                AND subject = 'event:' || CAST(:event AS text) LIMIT 1
+            ) AS waiting  -- a look each here too: joined, it compares all with all whose calls are alike
             CROSS JOIN LATERAL (
                 SELECT events.id, name, occurred_at FROM events
                 WHERE events.contact_id = waiting.contact_id AND name = :event AND {_SINCE}
