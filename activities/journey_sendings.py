@@ -60,7 +60,7 @@ class JourneySendings:
                 members = await enrollments.members(
                     tx, call.source_id, call.cohort, [each.member for each in call.callers]
                 )
-                standing = await standings.read(tx, call.kind, call.source_id)
+                standing = await standings.read(tx, call.kind, call.source_id, call.cohort)
                 leaving = await self._exits(tx, call, standing, members)
             group = _Group(call, members, leaving)
             if standing.going != "on":
@@ -79,7 +79,7 @@ class JourneySendings:
                 if not group.move_on():
                     break
             async with self.database.transaction(call.account_id) as tx:
-                return group.answers(await standings.going(tx, call.kind, call.source_id))
+                return group.answers(await standings.going(tx, call.kind, call.source_id, call.cohort))
 
     async def _exits(
         self, tx: Connection, call: StepCall, standing: Standing, members: Mapping[int, Enrolled]
@@ -159,7 +159,7 @@ class _Messages:
         return Rules(self.channel, self.terms.topic, account, now, rehearsed=self.rehearsed)
 
     async def is_running(self, tx: Connection) -> bool:
-        return await standings.going(tx, self.call.kind, self.source_id) == "on"
+        return await standings.going(tx, self.call.kind, self.source_id, self.call.cohort) == "on"
 
     def next_set(self, token: UUID) -> NextSet | None:
         ids = [self.ids.popleft() for _ in range(min(self.set_size, len(self.ids)))]

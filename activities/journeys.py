@@ -237,7 +237,7 @@ class Journeys:
     async def _each(self, call: StepCall, take: Take) -> list[Answer]:
         """The step for each who is still inside, in one transaction; for none while the source is paused."""
         async with beating(), self.database.transaction(call.account_id) as tx:
-            going = await standings.going(tx, call.kind, call.source_id)
+            going = await standings.going(tx, call.kind, call.source_id, call.cohort)
             if going == "paused":
                 return [Answer(held=True) for _ in call.callers]
             if going == "over":

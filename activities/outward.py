@@ -186,7 +186,7 @@ class Outward:
     ) -> list[Answer]:
         """The step for each caller who is still inside, a few at once; for none while the source is paused."""
         async with self.database.transaction(step.account_id) as tx:
-            going = await standings.going(tx, step.kind, step.source_id)
+            going = await standings.going(tx, step.kind, step.source_id, step.cohort)
             if going != "on":
                 return [Answer(held=True) if going == "paused" else CANCELLED for _ in step.callers]
             people = await callers.people(tx, step.source_id, step.cohort, [each.member for each in step.callers])

@@ -165,15 +165,15 @@ class Routing:
             async with self.database.transaction(input.account_id) as tx:
                 # Looked at for each page: whoever tells of a state that has passed by now tells of the new one.
                 standing = await sources.standing(tx, input.kind, input.source_id)
-                numbers = await cohorts.open_ones(tx, input.source_id, after=after, limit=AT_A_TIME)
-            if not numbers:
+                cancelled = await cohorts.open_ones(tx, input.source_id, after=after, limit=AT_A_TIME)
+            if not cancelled:
                 break
-            name, *arguments = _word(standing, input)
-            refs = [CohortRef(**input.model_dump(include={*SourceRef.model_fields}), cohort=each) for each in numbers]
+            refs = [CohortRef(**input.model_dump(include={*SourceRef.model_fields}), cohort=each) for each in cancelled]
             for some in _pages(refs, TOLD_AT_ONCE):
-                await asyncio.gather(*(self._signal(each, name, *arguments) for each in some))
-                activity.heartbeat(some[-1].cohort)
-            after = numbers[-1]
+                words = [_word(standing, input, cancelled=cancelled[each.cohort]) for each in some]
+                await asyncio.gather(*(self._signal(each, *word) for each, word in zip(some, words, strict=True)))
+                after = some[-1].cohort
+                activity.heartbeat(after)
         ended = AT_A_TIME
         while standing.state == "over" and ended:
             async with self.database.transaction(input.account_id) as tx:
@@ -262,7 +262,11 @@ class Routing:
             else:
                 found = await automations.read(tx, input.source_id, lock=True)
                 if found and found.state in _MAY_BECOME[input.state]:
-                    await automations.move(tx, input.source_id, _AUTOMATION_STATES[input.state], input.reason)
+                    if input.state == "cancelled":
+                        now = datetime.now(UTC)
+                        await automations.cancel(tx, input.account_id, input.source_id, input.reason, now=now)
+                    else:
+                        await automations.move(tx, input.source_id, _AUTOMATION_STATES[input.state], input.reason)
             return SourceStanding(**asdict(await sources.standing(tx, input.kind, input.source_id)))
 
 
@@ -271,12 +275,7 @@ _CAMPAIGN_STATES = {
     "paused": CampaignState.PAUSED,
     "cancelled": CampaignState.CANCELLED,
 }
-# Whoever was cancelled may be activated again, as a draft.
-_AUTOMATION_STATES = {
-    "active": AutomationState.ACTIVE,
-    "paused": AutomationState.PAUSED,
-    "cancelled": AutomationState.DRAFT,
-}
+_AUTOMATION_STATES = {"active": AutomationState.ACTIVE, "paused": AutomationState.PAUSED}
 _MAY_BECOME = {
     "active": {AutomationState.PAUSED},
     "paused": {AutomationState.ACTIVE},
@@ -291,12 +290,14 @@ def _pages(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[first : first + size] for first in range(0, len(items), size))
 
 
-def _word(standing: sources.Standing, input: TellInput) -> tuple[Any, ...]:
+def _word(standing: sources.Standing, input: TellInput, *, cancelled: bool) -> tuple[Any, ...]:
     """The signal to a cohort, and its argument."""
-    if input.migration is not None:
-        return "migrate", input.migration
     if standing.state == "over":
         return "cancel", {"reason": standing.reason or "cancelled"}
+    if cancelled:  # and the source was activated again since
+        return "cancel", {"reason": "cancelled"}
+    if input.migration is not None:
+        return "migrate", input.migration
     return ("resume" if standing.state == "active" else "pause",)
 
 

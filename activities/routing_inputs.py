@@ -24,6 +24,7 @@ class SourceStanding(BaseModel):
     state: SourceState
     reason: Discreet = ""
     name: Discreet = ""
+    cancelled: bool = False  # cohorts are that, and have not ended yet
 
 
 class TellInput(SourceRef):

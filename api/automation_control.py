@@ -1,5 +1,6 @@
 """`/api/automations/{id}/activate`, `/deactivate`, `/cancel`: the life of an automation."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -78,7 +79,9 @@ async def _hold(
         automation = await find(tx, automation_id, lock=True)
         if automation.state is AutomationState.DRAFT:
             raise Conflict("It is not active. POST …/activate lets contacts in.")
-        if automation.state is not state:
+        if state is AutomationState.DRAFT:
+            await automations.cancel(tx, caller.account_id, automation_id, why.reason, now=datetime.now(UTC))
+        elif automation.state is not state:
             await automations.move(tx, automation_id, state, why.reason)
         automation = await find(tx, automation_id)
     await automation_signals.changed(request, _source(caller, automation))

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Select, cast, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 
+from database import cohorts
 from database.engine import Connection
 from database.schema_automations import automation_subjects, automation_versions, automations, enrollments
 from marketing.automations import AutomationDefinition, AutomationState, Inside, Subject
@@ -98,6 +99,12 @@ async def move(tx: Connection, automation_id: UUID, state: AutomationState, reas
     if state is AutomationState.ACTIVE:
         values["activated_at"] = func.coalesce(automations.c.activated_at, func.now())
     await tx.execute(update(automations).where(automations.c.id == automation_id).values(**values))
+
+
+async def cancel(tx: Connection, account_id: UUID, automation_id: UUID, reason: str = "", *, now: datetime) -> None:
+    """A draft again, and out with everybody inside, for good: also if it is activated the next moment."""
+    await move(tx, automation_id, AutomationState.DRAFT, reason)
+    await cohorts.cancel(tx, account_id, automation_id, reason, now=now)
 
 
 async def remove(tx: Connection, automation_id: UUID) -> None:

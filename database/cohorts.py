@@ -1,5 +1,6 @@
 """How are those who wait put together, up to a thousand at a time, for one workflow to carry them?"""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,7 +48,8 @@ class Known(NamedTuple):
 
 
 _NEWEST = text("""
-    SELECT number, members, version, state FROM cohorts WHERE source_id = :source_id
+    SELECT number, members, version, CASE WHEN ended_at IS NULL THEN state ELSE 'ended' END AS state
+    FROM cohorts WHERE source_id = :source_id
     ORDER BY number DESC LIMIT 1 FOR NO KEY UPDATE
 """)
 _OLDEST = text("""
@@ -145,14 +147,39 @@ async def somebody_waits(tx: Connection, source_id: UUID) -> bool:
     return (await tx.execute(_OLDEST, {"source_id": source_id})).scalar_one_or_none() is not None
 
 
-async def open_ones(tx: Connection, source_id: UUID, *, after: int, limit: int) -> list[int]:
-    """The numbers of cohorts with somebody inside, in their order."""
+async def open_ones(tx: Connection, source_id: UUID, *, after: int, limit: int) -> dict[int, bool]:
+    """The numbers of cohorts with somebody inside, in their order, and whether they are cancelled."""
     query = text("""
-        SELECT number FROM cohorts WHERE source_id = :source_id AND state = 'open' AND number > :after
-        ORDER BY number LIMIT :limit
+        SELECT number, ended_at IS NOT NULL AS cancelled FROM cohorts
+        WHERE source_id = :source_id AND state = 'open' AND number > :after ORDER BY number LIMIT :limit
     """)
     given = {"source_id": source_id, "after": after, "limit": limit}
-    return list((await tx.execute(query, given)).scalars())
+    return {row.number: row.cancelled for row in await tx.execute(query, given)}
+
+
+# -- those that are cancelled ----------------------------------------------------------------------------------------
+
+_CANCEL_WAITING = text("""
+    UPDATE enrollments SET state = 'cancelled', reason = :reason, left_at = :now
+    WHERE source_id = :source_id AND state = 'pending' RETURNING version
+""")
+_CANCEL = text("""
+    UPDATE cohorts SET ended_at = :now WHERE source_id = :source_id AND state = 'open' AND ended_at IS NULL
+""")
+
+
+async def cancel(tx: Connection, account_id: UUID, source_id: UUID, reason: str, *, now: datetime) -> None:
+    """Whoever is inside takes no other step, whatever state the source has next.
+
+    An open cohort that has an end is a cancelled one: each step looks for that, and its workflow has everybody leave
+    when it hears of it. First those who wait: whoever is put into a cohort meanwhile is found in it afterwards.
+    """
+    given = {"source_id": source_id, "reason": reason or "cancelled", "now": now}
+    versions = Counter((await tx.execute(_CANCEL_WAITING, given)).scalars())
+    for version, n in sorted(versions.items()):
+        amounts = {(step_counters.PASS, "cancelled"): step_counters.Amount(n)}
+        await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
+    await tx.execute(_CANCEL, given)
 
 
 # -- those that were lost --------------------------------------------------------------------------------------------

@@ -89,10 +89,12 @@ async def read(tx: Connection, ids: Collection[UUID]) -> dict[UUID, Source]:
 
 _STANDING: Mapping[Kind, Any] = {
     "automation": text("""
-        SELECT name, state_reason AS reason, CASE WHEN deleted_at IS NULL THEN state END AS state
+        SELECT name, state_reason AS reason, CASE WHEN deleted_at IS NULL THEN state END AS state, EXISTS (
+            SELECT FROM cohorts WHERE source_id = :id AND state = 'open' AND ended_at IS NOT NULL
+        ) AS cancelled
         FROM automations WHERE id = :id
     """),
-    "drip": text("SELECT name, state_reason AS reason, state FROM campaigns WHERE id = :id"),
+    "drip": text("SELECT name, state_reason AS reason, state, false AS cancelled FROM campaigns WHERE id = :id"),
 }
 _STATES: Mapping[str | None, StandingState] = {"active": "active", "running": "active", "paused": "paused"}
 
@@ -104,12 +106,15 @@ class Standing:
     state: StandingState
     reason: str
     name: str
+    cancelled: bool = False  # cohorts are that, and have not ended yet
 
 
 async def standing(tx: Connection, kind: Kind, source_id: UUID) -> Standing:
     """One that is not there (any more) is over."""
     row = (await tx.execute(_STANDING[kind], {"id": source_id})).one_or_none()
-    return Standing(_STATES.get(row.state, "over"), row.reason, row.name) if row else Standing("over", "", "")
+    if row is None:
+        return Standing("over", "", "")
+    return Standing(_STATES.get(row.state, "over"), row.reason, row.name, row.cancelled)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class AutomationWorkflow:
         before = input.progress or AutomationState(state="active", told="active")
         self.state, self.reason, self.told = before.state, before.reason, before.told
         self.cohort, self.members, self.formed_at = before.cohort, before.members, before.formed_at
-        self.migrations = before.migrations
+        self.cancelled, self.migrations = before.cancelled, before.migrations
         self.control = asyncio.Lock()  # one change of state at a time
         self.pending = True  # somebody may wait to be taken in
         self.moved = input.progress is None  # the record may have another state than we
@@ -113,7 +113,7 @@ class AutomationWorkflow:
                 self.moved = False
                 await self.follow_database()
             await self.tell_cohorts()
-            if self.state == "over" and self.input.kind == "automation":
+            if self.state == "over" and self.input.kind == "automation" and not self.moved:
                 return await self.finish()
             if self.input.kind == "drip" and self.look and await self.close_drip():
                 return await self.finish()
@@ -125,7 +125,7 @@ class AutomationWorkflow:
             await self.until_news()
 
     def has_news(self) -> bool:
-        untold = self.told != self.state or self.migrations
+        untold = self.told != self.state or self.cancelled or self.migrations
         may_be_over = self.look and self.input.kind == "drip"
         return bool(self.moved or untold or may_be_over or (self.pending and self.state == "active"))
 
@@ -191,7 +191,9 @@ class AutomationWorkflow:
 
     async def joined(self, input: CohortInput) -> bool:
         """False if the cohort was over at this very moment; then it is begun anew, with these alone."""
-        cohort = workflow.get_external_workflow_handle_for(CohortWorkflow.run, cohort_workflow_id(input, input.cohort))
+        cohort: workflow.ExternalWorkflowHandle[CohortWorkflow] = workflow.get_external_workflow_handle_for(
+            CohortWorkflow.run, cohort_workflow_id(input, input.cohort)
+        )
         try:
             await cohort.signal(CohortWorkflow.join, Join(first=input.first, members=input.members))
         except ApplicationError:
@@ -301,11 +303,12 @@ class AutomationWorkflow:
             workflow.upsert_search_attributes([STATE.value_set(standing.state)])
             self.pending = self.look = True
         self.state, self.reason = standing.state, standing.reason
+        self.cancelled = self.cancelled or standing.cancelled
 
     async def tell_cohorts(self) -> None:
         """Each of them, until they know what we know."""
-        while self.told != self.state or self.migrations:
-            state = self.state
+        while self.told != self.state or self.cancelled or self.migrations:
+            state, self.cancelled = self.state, False
             migration = self.migrations.pop(0) if self.migrations else None
             await workflow.execute_activity_method(
                 Routing.tell_cohorts,
@@ -333,6 +336,7 @@ class AutomationWorkflow:
             members=self.members,
             formed_at=self.formed_at,
             told=self.told,
+            cancelled=self.cancelled,
             migrations=self.migrations,
         )
         workflow.continue_as_new(self.input.model_copy(update={"progress": progress}))

@@ -60,6 +60,7 @@ class AutomationState(BaseModel):
     members: int = 0  # of it
     formed_at: datetime | None = None
     told: SourceState  # what cohorts know
+    cancelled: bool = False  # some cohorts are that, and may not know
     migrations: list["Migration"] = []  # that they are to be told of
 
 

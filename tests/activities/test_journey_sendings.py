@@ -14,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from activities.journey_inputs import CANCELLED, Answer, StepCall
 from channels.base import Deferred, Message, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
-from database import campaigns, templates
+from database import automations, campaigns, cohorts, templates
 from marketing.accounts import FrequencyCap, QuietHours
+from marketing.automations import AutomationState
 from marketing.templates import TemplateDefinition
 from tests.audience import EMAIL
 from tests.broadcast import broadcast
@@ -226,6 +227,35 @@ async def test_a_paused_source_holds_and_a_deleted_one_lets_go(account: TestAcco
     await execute(account, "UPDATE automations SET deleted_at = now() WHERE id = :id", id=taken.inside.automation_id)
     assert await taken.send() == [CANCELLED] * 2
     assert not outbox.messages
+
+
+async def test_whoever_was_inside_at_a_cancel_gets_nothing_though_it_is_active_again(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 3, outbox)
+    source = taken.inside.automation_id
+    query = "INSERT INTO cohorts (account_id, source_id, number, version, members) VALUES (:a, :id, :number, 1, 1)"
+    await execute(account, query, a=account.id, id=source, number=1)
+    place = "UPDATE enrollments SET state = :state, cohort = :cohort, member = :member WHERE contact_id = :id"
+    *_, waiting = taken.inside.contacts
+    await execute(account, place, id=waiting, state="pending", cohort=None, member=None)
+    async with account.transaction() as tx:
+        await automations.cancel(tx, account.id, source, "Wrong price", now=NOW)
+        await automations.move(tx, source, AutomationState.ACTIVE)
+    assert await taken.send(members=[0, 1]) == [CANCELLED] * 2
+    tag = taken.inside.step({"add": ["vip"]}, members=[0, 1])
+    assert await taken.take("tag", tag) == [CANCELLED] * 2
+    assert not outbox.messages
+    async with account.transaction() as tx:
+        found = await tx.execute(text("SELECT state, reason FROM enrollments WHERE contact_id = :id"), {"id": waiting})
+        assert found.one() == ("cancelled", "Wrong price")
+        figures = await tx.execute(text("SELECT name, n FROM step_counters"))
+        assert figures.all() == [("cancelled", 1)]
+        assert await cohorts.form(tx, account.id, source, "automation", None, joins=True, limit=9) is None
+    await execute(account, query, a=account.id, id=source, number=2)
+    await execute(account, place, id=taken.inside.contacts[0], state="active", cohort=2, member=0)
+    assert await taken.take(
+        "send", taken.inside.step({"content": EMAIL}, members=[0]).model_copy(update={"cohort": 2})
+    ) == [SENT]
 
 
 async def test_a_pause_in_the_midst_of_it_holds_within_a_set(account: TestAccount) -> None:

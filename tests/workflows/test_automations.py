@@ -191,6 +191,26 @@ async def test_a_cancelled_automation_has_everybody_leave(automating: Automating
     assert await automating.messages(zoe) == 1
 
 
+async def test_whoever_is_inside_when_it_is_cancelled_is_out_also_if_it_is_activated_at_once(
+    automating: Automating,
+) -> None:
+    awaited = {"type": "wait_for", "event": "opened.door", "within": "30 days", "then": [SEND]}
+    automation = await automating.activated(SEND, awaited, reentry="always")
+    zoe, max_ = await automating.somebody(name="zoe"), await automating.somebody(name="max")
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    for verb in ("cancel", "activate"):
+        assert (await automating.api.post(f"/api/automations/{automation}/{verb}")).is_success
+    await automating.happens("opened.door", zoe)
+    await automating.happens("order.placed", max_)
+    await automating.until_passes(automation, zoe, ("cancelled", "cancelled"))
+    await automating.until_it_waits(automation, max_)
+    await automating.happens("opened.door", zoe, max_)
+    await automating.until_passes(automation, max_, ("completed", None))
+    assert (await automating.messages(zoe), await automating.messages(max_)) == (1, 2)
+    assert await automating.figures(automation) == {"enrolled": 2, "cancelled": 1, "completed": 1}
+
+
 # -- whatever becomes of its workflow --------------------------------------------------------------------------------
 
 
