@@ -50,7 +50,7 @@ class ToEnter(BaseModel):
     properties: CheckedAttributes = {}
 
 
-Outcome = Literal["enrolled", "unknown", "inside", "once", "entry", "runaway"]
+Outcome = Literal["enrolled", "unknown", "inside", "once", "entry", "exit", "runaway"]
 
 
 class Entered(BaseModel):
@@ -60,7 +60,8 @@ class Entered(BaseModel):
     contact_id: UUID | None = Field(description="null: there is no such contact.")
     result: Outcome = Field(
         description="`enrolled`; or why not: `unknown`, `inside` already, it was there and may not enter again (yet) "
-        "(`once`), does not meet the criteria of `entry`, or enters too often (`runaway`)."
+        "(`once`), does not meet the criteria of `entry`, meets some of `exit_on` already (`exit`), or "
+        "enters too often (`runaway`)."
     )
     enrollment_id: UUID | None
 
@@ -68,7 +69,7 @@ class Entered(BaseModel):
 class Executed(BaseModel):
     """What became of all of them."""
 
-    enrolled: int
+    enrolled: int = Field(description="Contacts; one that is named twice is one, and has the same result twice.")
     results: list[Entered] = Field(description="In the order in which they were named.")
 
 

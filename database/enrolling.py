@@ -15,12 +15,16 @@ from database.engine import Connection, plan_anew
 from database.segments import condition, plan_well
 from database.sources import Source
 from marketing.automations import After
+from marketing.exits import ExitIf
 from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
+from marketing.segments import Criterion
 from marketing.spans import ago
 
 # A contact that passes through more than so many in an hour goes round in a circle.
 MOST_IN_AN_HOUR = 50
+MOST_REPORTED = 100  # contacts at a time: whoever reads of so many knows what to do
+MOST_NAMED = 5  # automations
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ _ENROLL = """
             WHEN inside THEN 'inside'
             WHEN last_entered_at > CAST(:again_since AS timestamptz) THEN 'once'
             WHEN ({fits}) IS NOT TRUE THEN 'entry'
+            WHEN {leaves} THEN 'exit'
             WHEN asked.contact_id IN (SELECT contact_id FROM lately) THEN 'runaway'
         END AS refused
         FROM asked
@@ -94,7 +99,7 @@ async def enroll(
         prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
 
     Returns:
-        how many were `enrolled`, and how many not: `old`, `paused`, `inside`, `once`, `runaway`, `entry`.
+        how many were `enrolled`, and how many not: `old`, `paused`, `inside`, `once`, `runaway`, `entry`, `exit`.
     """
     found = await enroll_each(tx, account_id, source, candidates, now=now, prune=prune)
     return Counter({outcome: len(contacts) for outcome, contacts in found.items()})
@@ -114,11 +119,17 @@ async def enroll_each(
         return {}
     await plan_anew(tx)
     terms = source.terms
-    fits, parameters = "true", dict[str, Any]()
-    if terms.entry:
-        await plan_well(tx, terms.entry)
-        belongs, parameters = condition(terms.entry, now=now, prefix="entry_", among="contacts", prune=prune)
-        fits = f"asked.contact_id IN (SELECT contacts.id FROM contacts WHERE {belongs})"
+    parameters: dict[str, Any] = {}
+
+    async def holds(criteria: Criterion, prefix: str) -> str:
+        await plan_well(tx, criteria)
+        belongs, given = condition(criteria, now=now, prefix=prefix, among="contacts", prune=prune)
+        parameters.update(given)
+        return f"asked.contact_id IN (SELECT contacts.id FROM contacts WHERE {belongs})"
+
+    fits = await holds(terms.entry, "entry_") if terms.entry else "true"
+    exits = [each.if_ for each in terms.exit_on if isinstance(each, ExitIf)]
+    leaves = " OR ".join([await holds(each, f"exit_{number}_") for number, each in enumerate(exits)]) or "false"
     given = {
         **parameters,
         "account_id": account_id,
@@ -135,11 +146,11 @@ async def enroll_each(
         "most": MOST_IN_AN_HOUR,
         "now": now,
     }
-    rows = (await tx.execute(text(_ENROLL.format(fits=fits)), given)).all()
+    rows = (await tx.execute(text(_ENROLL.format(fits=fits, leaves=leaves)), given)).all()
     outcomes = Counter({row.outcome: row.n for row in rows})
     found: dict[str, list[UUID]] = {row.outcome: row.contacts for row in rows}
     if runaways := found.get("runaway"):
-        await _report(tx, account_id, source, runaways[0], now)
+        await _report(tx, account_id, source, runaways, now)
     names = {name if name == "enrolled" else f"refused:{name}": n for name, n in outcomes.items()}
     amounts = {(step_counters.PASS, name): step_counters.Amount(n) for name, n in names.items()}
     await step_counters.add(tx, account_id, source.id, source.version, amounts, now=now)
@@ -153,19 +164,33 @@ def _again_since(reentry: object, now: datetime) -> datetime | str:
     return "-infinity" if reentry == "once" else "infinity"
 
 
-async def _report(tx: Connection, account_id: UUID, source: Source, contact_id: UUID, now: datetime) -> None:
-    """Tell the people of the account, once an hour."""
+_LED_ROUND = text("""
+    SELECT contact_id, array_agg(DISTINCT coalesce(automations.name, campaigns.name)) AS names FROM enrollments
+    LEFT JOIN automations ON automations.id = source_id LEFT JOIN campaigns ON campaigns.id = source_id
+    WHERE contact_id = ANY (CAST(:contacts AS uuid[]))
+    AND entered_at > CAST(:now AS timestamptz) - interval '1 hour' GROUP BY contact_id
+""")
+
+
+async def _report(tx: Connection, account_id: UUID, source: Source, contacts: Sequence[UUID], now: datetime) -> None:
+    """Tell the people of the account of each contact, once an hour."""
     hour = now.replace(minute=0, second=0, microsecond=0)
-    told = (
-        f"“{source.name}” did not take in contact {contact_id}, who was enrolled more than {MOST_IN_AN_HOUR} times in"
-        " an hour: do automations set each other off?"
-    )
-    notification = Notification(
-        id=keyed_id(hour, account_id, NotificationKind.STOPPED),
-        kind=NotificationKind.STOPPED,
-        source_id=source.id,
-        text=told,
-        created_at=now,
-        emailed_at=None,
-    )
-    await notifications.add(tx, account_id, [notification])
+    rows = await tx.execute(_LED_ROUND, {"contacts": sorted(set(contacts))[:MOST_REPORTED], "now": now})
+    told = [
+        Notification(
+            id=keyed_id(hour, account_id, NotificationKind.STOPPED, row.contact_id),
+            kind=NotificationKind.STOPPED,
+            source_id=source.id,
+            text=f"“{source.name}” did not take in contact {row.contact_id}, who was enrolled {MOST_IN_AN_HOUR} times"
+            f" in an hour, in {_listed(row.names)}: do automations set each other off?",
+            created_at=now,
+            emailed_at=None,
+        )
+        for row in rows
+    ]
+    await notifications.add(tx, account_id, told)
+
+
+def _listed(names: Sequence[str]) -> str:
+    few, more = names[:MOST_NAMED], len(names) - MOST_NAMED
+    return ", ".join(f"“{each}”" for each in few) + (f" and {more} more" if more > 0 else "")

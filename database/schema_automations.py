@@ -187,7 +187,7 @@ journey_touches = Table(
 # -- figures, and what owners are told -------------------------------------------------------------------------------
 
 # Per step: 'entered', 'done', 'failed'. Per pass, where the step is '': 'enrolled', 'completed', 'exited:<reason>',
-# 'failed', 'timed_out', 'cancelled', 'converted', 'refused:<once|inside|entry|runaway|paused|old>'.
+# 'failed', 'timed_out', 'cancelled', 'converted', 'refused:<once|inside|entry|exit|runaway|paused|old>'.
 step_counters = Table(
     "step_counters",
     metadata,

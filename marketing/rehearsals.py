@@ -26,6 +26,7 @@ WHY_SKIPPED = {
 }
 WHY_REFUSED = {
     "entry": "the entry criteria do not hold",
+    "exit": "criteria of exit_on hold already",
     "runaway": "the contact was enrolled too often within an hour",
     "inside": "the contact is inside already",
     "once": "the contact has entered before",

@@ -167,7 +167,38 @@ async def test_a_contact_that_goes_round_in_a_circle_is_stopped_and_reported_onc
             await tx.execute(text("UPDATE enrollments SET left_at = now(), state = 'completed'"))
         reports = await notifications.page(tx, kind=None, source_id=source, after=None, limit=10)
     assert await figures(account, source) == {"enrolled": MOST_IN_AN_HOUR, "refused:runaway": 3}
-    assert [str(zoe) in each.text for each in reports] == [True]
+    assert [(str(zoe) in each.text, found.name in each.text) for each in reports] == [(True, True)]
+
+
+async def test_each_contact_that_goes_round_is_reported_with_the_automations_it_went_through(
+    account: TestAccount,
+) -> None:
+    source, other = await automation(account, reentry="always"), await automation(account, reentry="always")
+    zoe, joe = await people(account, 2)
+    async with account.transaction() as tx:
+        found = await sources.read(tx, [source, other])
+        for number in range(MOST_IN_AN_HOUR // 2 + 1):
+            for each in (source, other):
+                candidates = [Candidate(one, f"api:{number}") for one in (zoe, joe)]
+                await enroll(tx, account.id, found[each], candidates, now=NOW)
+            await tx.execute(text("UPDATE enrollments SET left_at = now(), state = 'completed'"))
+        reports = [each.text for each in await notifications.page(tx, kind=None, source_id=None, after=None, limit=10)]
+    assert len(reports) == 2
+    assert all(one.name in each for one in found.values() for each in reports)
+    assert all(any(str(one) in each for each in reports) for one in (zoe, joe))
+
+
+async def test_whoever_meets_what_makes_contacts_leave_is_not_let_in(account: TestAccount) -> None:
+    exits = [{"if": {"field": "country", "is": each}} for each in ("FR", "DE")]
+    source = await automation(account, exit_on=[{"event": "complained"}, *exits])
+    french, german, other = await people(account, 3)
+    async with account.transaction() as tx:
+        for contact, country in ((french, "FR"), (german, "DE")):
+            await tx.execute(contacts.update().where(contacts.c.id == contact).values(country=country))
+    await happens(account, "order.placed", french, german, other)
+    await route(account)
+    assert await passes(account, source) == [(other, "pending", None)]
+    assert await figures(account, source) == {"enrolled": 1, "refused:exit": 2}
 
 
 async def test_what_turned_out_to_be_a_machines_lets_nobody_in(account: TestAccount) -> None:
