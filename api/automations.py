@@ -170,6 +170,7 @@ async def replace_automation(
         becomes = after_change(versions, after.version, people, migrate=inside == "migrate")
         if after.state is AutomationState.ACTIVE:
             await check_activatable(tx, caller.account_id, after, code)
+        if after.state is not AutomationState.DRAFT:  # those inside may leave during a pause too
             await automations.look_at(tx, caller.account_id, automation_id, subjects(definition))
         if inside == "migrate":
             await automations.take_along(tx, automation_id, after.version)

@@ -18,7 +18,7 @@ from activities.routing_inputs import DueInput
 from channels.sink import Sink
 from database import cohorts, sources
 from database.enrolling import Candidate, enroll
-from tests.automating import LONG, SEND, Automating, routed, routing
+from tests.automating import LONG, ON_ORDER, SEND, Automating, routed, routing
 from tests.conftest import TestAccount
 from tests.segments import of_contacts
 from workflows.automations import AutomationWorkflow, cohort_input, start_options, wake
@@ -60,6 +60,19 @@ async def test_what_is_told_in_one_list_with_the_trigger_is_waited_for_or_the_go
     await automating.until_passes(waiting, zoe, ("completed", None))
     await automating.until_passes(seeking, zoe, ("exited", "goal"))
     await automating.until_passes(before, zoe, ("active", None))
+
+
+async def test_a_goal_that_is_set_during_a_pause_is_looked_for_at_once(automating: Automating) -> None:
+    automation = await automating.activated(LONG)
+    zoe = await automating.somebody()
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    path = f"/api/automations/{automation}"
+    assert (await automating.api.post(f"{path}/deactivate")).is_success
+    changed = {"name": "Changed", "trigger": ON_ORDER, "steps": [LONG], "goal": {"event": "purchase"}}
+    assert (await automating.api.put(path, json=changed)).is_success
+    await automating.happens("purchase", zoe)
+    await automating.until_passes(automation, zoe, ("exited", "goal"))
 
 
 async def test_whoever_comes_while_a_cohort_is_young_joins_it(automating: Automating) -> None:
