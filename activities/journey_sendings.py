@@ -24,7 +24,7 @@ from database.leases import Leased, NextSet
 from database.standings import Standing
 from marketing.accounts import ChannelName
 from marketing.content import ContentError
-from marketing.deliveries import SkipReason, Terms
+from marketing.deliveries import FailReason, SkipReason, Terms
 
 log = structlog.get_logger()
 
@@ -244,6 +244,8 @@ def _answer(message: journeys.Message, now: datetime, *, away: bool) -> Answer:
         return Answer(later=now + timedelta(seconds=max(message.lease_ends_in or 0.0, 0.0) + 0.1))
     if message.state == "skipped" and message.reason == SkipReason.CANCELLED:
         return CANCELLED
+    if message.state == "failed" and message.reason == FailReason.RENDER:  # the author's mistake, which no retry mends
+        return Answer(error=f"The message can't be written: {message.reply}", final=True)
     if message.state == "skipped" and message.reason in _LEAVES:
         return Answer(leave=message.reason)
     state = "sent" if message.state in _DONE else message.state

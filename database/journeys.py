@@ -178,6 +178,7 @@ class Message:
     id: UUID
     state: str
     reason: str | None
+    reply: str | None  # of its provider, or what is wrong with it
     not_before: datetime
     lease_ends_in: float | None  # seconds
 
@@ -212,7 +213,7 @@ async def plan_messages(
 
 
 _LEDGER = text("""
-    SELECT enrollment_id, call, id, state, reason, not_before,
+    SELECT enrollment_id, call, id, state, reason, reply, not_before,
            extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_ends_in
     FROM deliveries WHERE enrollment_id = ANY (CAST(:enrollments AS uuid[])) AND call = ANY (CAST(:calls AS int[]))
     AND channel = :channel

@@ -329,6 +329,23 @@ async def test_exit_criteria_of_a_new_version_hold_for_those_who_are_inside(acco
     assert len(outbox.messages) == 2
 
 
+async def test_a_message_that_can_not_be_written_fails_the_step_for_good(account: TestAccount) -> None:
+    outbox = Outbox()
+    taken = await steps(account, 2, outbox)
+    await execute(
+        account,
+        """UPDATE contacts SET attributes = '{"share": 2}' WHERE id = :id""",
+        id=taken.inside.contacts[0],
+    )
+    html = "<p>{{ 10 | divided_by: contact.share }} <a href='{{ unsubscribe_url }}'>Unsubscribe</a></p>"
+    for _ in range(2):
+        fine, failed = await taken.send(content=EMAIL | {"html": html})
+        assert fine == SENT
+        assert failed.final
+        assert failed.error == "The message can't be written: html, line 1: divided_by: can't divide by 0"
+    assert await taken.ledger() == {"sent": 1, "failed:render": 1}
+
+
 # -- what it says ----------------------------------------------------------------------------------------------------
 
 
