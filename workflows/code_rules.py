@@ -12,6 +12,7 @@ _CHANCE = "use `journey.split({…})`, which is the same for a contact every tim
 OUTSIDE = "do it in a function under `@activity.defn`, called with `await journey.activity(…)`"
 _TOGETHER = "wait for several at once with `asyncio.gather(…)`"
 _DEADLINE = "`journey.wait_for(…, within=…)` has the deadline"
+_CANCELLED = "whoever leaves is told so by an exception that code must let through: write `except Exception`"
 _RUN = "a pass outlives the run of its workflow: ask `contact` and `journey` instead"
 
 _REFUSED = {
@@ -33,6 +34,7 @@ _REFUSED = {
         OUTSIDE,
     ),
 }
+_CANCELS = ("BaseException", "asyncio.CancelledError", "asyncio.exceptions.CancelledError")
 _ALLOWED = ("random.Random", "temporalio.workflow.unsafe.imports_passed_through")
 # Loaded anew for each cohort, because the sandbox must see what they do: 0.1 s and more for one of these.
 _HEAVY = ("httpx", "requests", "aiohttp", "urllib3", "boto3", "sqlalchemy", "psycopg", "redis")
@@ -124,6 +126,12 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
             yield Broken(node.lineno, f"`global {', '.join(names)}`: {what}")
         case ast.For(iter=over) | ast.AsyncFor(iter=over) | ast.comprehension(iter=over) if _unordered(over):
             yield Broken(over.lineno, "a set has another order in each process: go through a list, or `sorted(…)`")
+        case ast.ExceptHandler(type=caught, body=[*_, last]) if _keeps(caught, last, meanings):
+            yield Broken(node.lineno, _CANCELLED)
+        case ast.Call(func=what, args=[*kinds]) if dotted(what, meanings) == "contextlib.suppress" and any(
+            dotted(each, meanings) in _CANCELS for each in kinds
+        ):
+            yield Broken(node.lineno, _CANCELLED)
         case ast.With(items=items) if any(_passed_through(item, meanings) for item in items):
             return  # the author knows what is in there
         case ast.Attribute() | ast.Name(ctx=ast.Load()) if name := dotted(node, meanings):
@@ -132,6 +140,14 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
             return
     for child in ast.iter_child_nodes(node):
         yield from _broken(child, meanings)
+
+
+def _keeps(caught: ast.expr | None, last: ast.stmt, meanings: dict[str, str]) -> bool:
+    """Whether an `except` catches that a contact leaves, and does not raise it again."""
+    if isinstance(last, ast.Raise):
+        return False
+    kinds = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(each is None or dotted(each, meanings) in _CANCELS for each in kinds)
 
 
 def _is(name: str, some: tuple[str, ...]) -> bool:

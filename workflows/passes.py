@@ -1,17 +1,25 @@
 """One contact's pass: the steps that it takes, in order, and what has come of each."""
 
 import asyncio
+from collections.abc import Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from traceback import extract_tb
+from types import coroutine
 from typing import Any, Literal, NamedTuple
+
+from pydantic_core import to_json
 
 from activities.journey_inputs import Caller, LeftAs, Member
 from workflows.journey import Contact, Exit, Journey, StepFailed, Way
 
 MOST_STEPS = 1000
+# Code that goes on in spite of so many refusals would go on for ever, and the whole cohort would stand still.
+MOST_REFUSALS = 100
 LONGEST_PROBLEM = 300
+# All that is remembered of a thousand contacts is read when a run takes over, into a history that may have 50 MiB.
+MOST_REMEMBERED = 20_000  # bytes of answers to one contact's code
 # Moments that are so far away are put off to the full minute, where many can share them.
 FAR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
@@ -55,6 +63,10 @@ class Entry:
     problem: str = ""
     told_at: datetime | None = None
 
+    @property
+    def size(self) -> int:
+        return len(to_json(self.value)) + len(self.problem)
+
 
 class Ending(NamedTuple):
     """How a pass ended, and why."""
@@ -97,10 +109,14 @@ class Pass:
         self.desk = desk
         self.log: list[Entry] = []
         self.told = 0  # entries of the log
+        self.kept = 0  # the first of them, that are on record
+        self.remembered = 0  # bytes
         self.known: set[int] = set()  # calls that an earlier run knows the end of
         self.open: dict[int, Call] = {}
         self.ending: Ending | None = None
         self.task: asyncio.Task[None] | None = None
+        self.refusals = 0
+        self.never: asyncio.Future[Any] | None = None  # what code that takes no refusal gets: it goes no further
 
     @property
     def at_rest(self) -> Call | None:
@@ -116,7 +132,7 @@ class Pass:
 
     async def _go(self, way: Way) -> None:
         try:
-            await way(self.journey.contact, self.journey)
+            await self._taken(way(self.journey.contact, self.journey))
         except Exit as exit:
             self.leave(Ending("exited", exit.reason))
         except StepFailed as failed:
@@ -125,6 +141,23 @@ class Pass:
             self.leave(Ending("failed", problem=f"{type(error).__name__}: {error}{_place(error)}"))
         else:
             self.leave(self._unlike(self.log[self.told]) if self.told < len(self.log) else Ending("completed"))
+
+    @coroutine
+    def _taken(self, code: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """As `await code`, but code that takes no refusal is left behind: nothing that can be raised in it would end
+        it."""
+        go_on, with_what = code.send, None
+        while True:
+            try:
+                awaited = go_on(with_what)
+            except StopIteration:
+                return
+            if self.never:
+                raise asyncio.CancelledError
+            try:
+                go_on, with_what = code.send, (yield awaited)
+            except BaseException as error:
+                go_on, with_what = code.throw, error
 
     def take(
         self,
@@ -137,9 +170,15 @@ class Pass:
         value: Any = None,
     ) -> asyncio.Future[Any]:
         """See `workflows.journey.Pass`."""
+        if self.never:
+            return self.never
         current = asyncio.current_task()
         if current and current.cancelling():  # it has left, or the worker has given this run up
-            raise asyncio.CancelledError
+            self.refusals += 1
+            if self.refusals <= MOST_REFUSALS:
+                raise asyncio.CancelledError
+            self.never = asyncio.get_running_loop().create_future()
+            return self.never
         number = self.taken
         self.taken += 1
         call = self.open.get(number)
@@ -158,9 +197,17 @@ class Pass:
 
     def put(self, entry: Entry) -> None:
         """Keep what came of a step, until the code can be told."""
-        self.log.append(entry)
+        self.remember([entry])
         if call := self.open.get(entry.call):
             call.stage = "answered"
+        if self.remembered > MOST_REMEMBERED:
+            problem = f"Its steps have answered more than {MOST_REMEMBERED:,} bytes; let activities answer less: ids."
+            self.leave(Ending("failed", problem=problem))
+
+    def remember(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.log.append(entry)
+            self.remembered += entry.size
 
     def tell(self, now: datetime) -> None:
         """Tell the code the next thing that came of its steps."""

@@ -66,6 +66,20 @@ def test_what_is_the_same_in_every_run_is_left_alone(imports: str, line: str) ->
     assert in_pass(line, imports) == []
 
 
+@pytest.mark.parametrize("caught", ["", " BaseException", " (ValueError, asyncio.CancelledError)"])
+def test_whoever_leaves_is_let_go(caught: str) -> None:
+    ((number, text),) = in_pass(f"try: pass\n    except{caught}: pass", "import asyncio")
+    assert number == 7 and "write `except Exception`" in text
+    assert not in_pass(f"try: pass\n    except{caught}: raise", "import asyncio")
+    assert not in_pass("try: pass\n    except (Exception, ValueError): pass")
+
+
+def test_leaving_is_not_suppressed() -> None:
+    ((_, text),) = in_pass("with suppress(BaseException): pass", "from contextlib import suppress")
+    assert "write `except Exception`" in text
+    assert not in_pass("with suppress(Exception): pass", "from contextlib import suppress")
+
+
 def test_what_a_pass_remembers_is_its_own() -> None:
     ((_, text),) = in_pass("global seen; seen = 1")
     assert "global seen" in text and "local variables" in text

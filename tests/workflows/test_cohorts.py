@@ -1,6 +1,7 @@
 """Are a thousand contacts taken through an automation as if each were alone?"""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -269,6 +270,8 @@ async def test_a_cancelled_cohort_ends_where_it_is(temporal: Client) -> None:
     assert cohort.stand_in.endings() == dict.fromkeys(range(5), "cancelled: sold out")
     assert cohort.stand_in.steps == ["send:first"]
     assert cohort.stand_in.noted() == [("send:first", "sent"), ("wait:1 day", "sold out")]
+    ended = [note for report in cohort.stand_in.reports for note in report.notes if note.left_at]
+    assert {note.step: note.broken_off for note in ended} == {"send:first": False, "wait:1 day": True}
 
 
 async def test_a_cohort_that_is_cancelled_in_temporal_tells_the_database(temporal: Client) -> None:
@@ -344,6 +347,22 @@ async def test_code_that_holds_on_to_a_contact_cannot_keep_it(temporal: Client) 
         done = await cohort.run.result()
     assert done.left == {"exited": 2}
     assert cohort.stand_in.asked == []
+
+
+async def test_code_that_takes_no_refusal_is_left_behind_and_the_cohort_goes_on(temporal: Client) -> None:
+    async def never_ending(_: Contact, journey: Journey) -> None:
+        while True:
+            with suppress(BaseException):
+                await journey.wait("1 hour")
+
+    async with carrying(temporal, never_ending, 2, skipping=False) as cohort:
+        await cohort.stand_in.until(lambda: cohort.stand_in.is_in("wait:1 hour"))
+        await cohort.run.signal(CohortWorkflow.leave, [Leave(member=0, reason="bought")])
+        await cohort.stand_in.until(cohort.stand_in.endings)
+        assert (await cohort.progress()).inside == 1
+        await cohort.run.signal(CohortWorkflow.leave, [Leave(member=1, reason="bought")])
+        done = await cohort.run.result()
+    assert done.left == {"exited": 2}
 
 
 # -- what happens ----------------------------------------------------------------------------------------------------
