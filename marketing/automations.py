@@ -66,7 +66,7 @@ class Terms(Node):
     reentry: Reentry = Field("once", description="Nobody passes through twice at the same time.")
     goal: GoalEvent | None = None
     exit_on: tuple[Exit, ...] = Field((), max_length=20)
-    topic: Printable | None = Field(None, max_length=63, description="Key of a topic of the account.")
+    topic: Printable | None = Field(None, min_length=1, max_length=63, description="Key of a topic of the account.")
     time_limit: Duration = Field(TIME_LIMIT, description="Whoever is inside for longer leaves as `timed_out`.")
 
 

@@ -7,11 +7,21 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 from marketing.accounts import LocalTime, checked_zone
 from marketing.content import EmailContent
 from marketing.exits import Exit
+from marketing.kinds import told_apart
 from marketing.local_times import moment
 from marketing.segment_names import Duration
 from marketing.segment_nodes import kept_by
@@ -46,6 +56,13 @@ class SinceEntry(BaseModel):
     from_entry: Duration
 
 
+_After = Annotated[
+    Annotated[Duration, Tag("time")] | Annotated[SinceEntry, Tag("since")],
+    Discriminator(lambda written: "since" if isinstance(written, dict | SinceEntry) else "time"),
+    told_apart,
+]
+
+
 class DripMessage(BaseModel):
     """One message of a drip: a stored template, or what is written here."""
 
@@ -53,7 +70,7 @@ class DripMessage(BaseModel):
 
     template: UUID | None = Field(None, description="The id of a stored template.")
     content: EmailContent | None = None
-    after: Duration | SinceEntry | None = Field(
+    after: _After | None = Field(
         None, description="So long after the message before, or after the entry. Left out: at once."
     )
 

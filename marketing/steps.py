@@ -1,5 +1,6 @@
 """What can an automation do with a contact, step by step?"""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from itertools import count
@@ -280,11 +281,22 @@ class Tag(_Step):
 Data = Annotated[JsonValue, AfterValidator(checked_json), WithJsonSchema(json_schema(DEEPEST_ATTRIBUTES))]
 
 
+_ADDRESS = re.compile(r"^https?://[^\s\x00-\x1f\x7f]+$")
+
+
+def _address(url: str) -> str:
+    if not _ADDRESS.search(url):
+        raise ValueError("takes the address of a web page, such as https://example.com/hooks/7.")
+    return url
+
+
 class Webhook(_Step):
     """Tell another program; see docs/automations.md for what it is told."""
 
     type: Literal["webhook"]
-    url: Annotated[str, AfterValidator(printable)] = Field(max_length=2_000, pattern=r"^https?://[^\s\x00-\x1f\x7f]+$")
+    url: Annotated[str, AfterValidator(printable), AfterValidator(_address)] = Field(
+        max_length=2_000, json_schema_extra={"pattern": _ADDRESS.pattern}
+    )
     data: Data = part(description="Told with the contact, as it is written here.")
 
 

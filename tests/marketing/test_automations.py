@@ -177,3 +177,20 @@ def test_those_inside_finish_on_their_version_unless_they_migrate_to_a_step_that
     assert [each.goes_on_in for each in stay] == [1, 1, 2, 2, 3]
     assert [each.contacts for each in stay] == [5, 4, 3, 2, 1]
     assert [each.goes_on_in for each in after_change(versions, 3, inside, migrate=True)] == [3, 3, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        ({"topic": ""}, (("topic",), "needs at least 1.")),
+        (
+            {"steps": [{"type": "webhook", "url": "http://"}]},
+            (("steps", 0, "url"), "takes the address of a web page, such as https://example.com/hooks/7."),
+        ),
+    ],
+)
+def test_an_empty_topic_and_half_an_address_are_refused_in_words(terms: dict[str, Any], told: Any) -> None:
+    written = {"name": "Any", "trigger": {"type": "api"}, "steps": [{"type": "wait", "duration": "1 day"}], **terms}
+    with pytest.raises(ValidationError) as refused:
+        AutomationDefinition.model_validate(written)
+    assert [(each["loc"], each["msg"]) for each in refused.value.errors()] == [told]

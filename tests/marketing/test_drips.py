@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from marketing.campaigns import CampaignDefinition
 from marketing.drip_journeys import as_automation, drip_problems, subjects
@@ -214,3 +215,18 @@ def test_days_are_written_back_as_they_were_given() -> None:
     drip = definition(calendar={"every": "day", "until": "2026-12-24", "at": "09:00"}, messages=MESSAGES)
     again = CampaignDefinition.model_validate(drip.model_dump(mode="json", exclude_none=True))
     assert again == drip and again.calendar and again.calendar.until == date(2026, 12, 24)
+
+
+@pytest.mark.parametrize(
+    ("after", "place", "told"),
+    [
+        (5, (), "takes a time such as 30 days."),
+        ("tomorrow", (), "takes a time such as 30 days."),
+        ({"from_entry": "tomorrow"}, ("from_entry",), "takes a time such as 30 days."),
+        ({"from_start": "1 day", "from_entry": "1 day"}, ("from_start",), "is not understood here. Take it out."),
+    ],
+)
+def test_a_delay_that_is_none_is_refused_where_it_was_written(after: Any, place: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Drip.model_validate({"messages": [{"after": after}]})
+    assert [(each["loc"], each["msg"]) for each in refused.value.errors()] == [(("messages", 0, "after", *place), told)]

@@ -77,7 +77,7 @@ def nested(depth: int) -> Any:
         ({"type": "update_contact", "changes": {}}, ".changes", "give at least one of first_name"),
         ({"type": "update_contact", "changes": {"email": "a@example.com"}}, ".changes.email", "is not understood here"),
         ({"type": "update_contact", "changes": {"country": "Atlantis"}}, ".changes.country", "is no country"),
-        ({"type": "webhook", "url": "ftp://example.com"}, ".url", "match"),
+        ({"type": "webhook", "url": "ftp://example.com"}, ".url", "address of a web page"),
         ({"type": "create_campaign", "campaign": {"name": ""}}, ".campaign.name", "is empty"),
         ({"type": "notify", "text": "x" * 2001}, ".text", "longer than 2,000"),
         ({"type": "exit", "id": "Not This"}, ".id", "match"),
