@@ -304,7 +304,8 @@ def _said(duration: Duration) -> str:
     for unit, one in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if duration and duration % one == timedelta():
             return said(f"{duration // one} {unit}")
-    return str(duration)
+    seconds = duration.total_seconds()
+    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
 
 
 def _share(shares: Mapping[str, int], seed: str) -> str:

@@ -153,4 +153,5 @@ def test_every_trigger_is_one_of_the_declarative_form(trigger: dict[str, Any]) -
 def test_moments_and_days_are_taken_as_they_are() -> None:
     assert authoring._after(datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)) == datetime(2026, 1, 2, tzinfo=UTC)
     assert authoring._said(timedelta(hours=36)) == "36 hours"
-    assert authoring._said(timedelta(seconds=90)) == "0:01:30"
+    assert authoring._said(timedelta(seconds=90)) == "90 seconds"
+    assert authoring._said(timedelta(seconds=1)) == "1 second"
