@@ -86,6 +86,7 @@ class Note(BaseModel):
     due_at: datetime | None = None  # when a wait ends
     outcome: Discreet = ""
     error: Discreet = ""
+    broken_off: bool = Field(False, exclude_if=lambda broken_off: not broken_off)  # it did not end by itself
 
 
 class Left(BaseModel):

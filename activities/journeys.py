@@ -252,7 +252,7 @@ class Journeys:
         return [_answered(members.get(each.member), answer) for each in call.callers]
 
 
-_NOTED = ("step", "kind", "entered_at", "left_at", "due_at", "outcome", "error")
+_NOTED = ("step", "kind", "entered_at", "left_at", "due_at", "outcome", "error", "broken_off")
 _OVER = ("members", "state", "at", "reason", "problem", "converted")
 
 

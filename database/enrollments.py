@@ -60,6 +60,7 @@ class Noted:
     due_at: datetime | None
     outcome: str
     error: str
+    broken_off: bool = False  # it did not end by itself
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ _STEPS = text("""
         SELECT * FROM unnest(
             CAST(:steps AS text[]), CAST(:kinds AS text[]), CAST(:entered AS timestamptz[]),
             CAST(:left AS timestamptz[]), CAST(:due AS timestamptz[]), CAST(:outcomes AS text[]),
-            CAST(:errors AS text[])
-        ) WITH ORDINALITY AS kinds (step, kind, entered_at, left_at, due_at, outcome, error, number)
+            CAST(:errors AS text[]), CAST(:broken_off AS boolean[])
+        ) WITH ORDINALITY AS kinds (step, kind, entered_at, left_at, due_at, outcome, error, broken_off, number)
     ), told AS MATERIALIZED (
         SELECT enrollments.id AS enrollment_id, enrollments.account_id, told.call, kinds.* FROM unnest(
             CAST(:members AS smallint[]), CAST(:calls AS int[]), CAST(:numbers AS int[])
@@ -99,8 +100,12 @@ _STEPS = text("""
         ON CONFLICT (enrollment_id, call) DO UPDATE
             SET left_at = EXCLUDED.left_at, outcome = EXCLUDED.outcome, error = EXCLUDED.error
             WHERE known.left_at IS NULL
-        RETURNING old.call IS NULL AS is_new, new.step, new.error,
+        RETURNING old.call IS NULL AS is_new, new.enrollment_id, new.call,
                   extract(epoch FROM new.left_at - new.entered_at)::float8 AS seconds
+    ), counted AS (
+        SELECT step, is_new, seconds,
+               CASE WHEN broken_off THEN 'broken_off' WHEN error = '' THEN 'done' ELSE 'failed' END AS became
+        FROM kept JOIN told USING (enrollment_id, call)
     ), standing AS (
         SELECT DISTINCT ON (enrollment_id) enrollment_id, step, entered_at, CASE WHEN left_at IS NULL THEN due_at END
             AS due_at FROM told ORDER BY enrollment_id, left_at IS NULL DESC, call DESC
@@ -117,11 +122,13 @@ _STEPS = text("""
         AND enrollment_waits.enrollment_id = told.enrollment_id AND enrollment_waits.call = told.call
     )
     SELECT step, count(*) FILTER (WHERE is_new) AS entered,
-           count(*) FILTER (WHERE seconds IS NOT NULL AND error IS NULL) AS done,
-           count(*) FILTER (WHERE seconds IS NOT NULL AND error IS NOT NULL) AS failed,
-           coalesce(sum(seconds) FILTER (WHERE error IS NULL), 0) AS done_seconds,
-           coalesce(sum(seconds) FILTER (WHERE error IS NOT NULL), 0) AS failed_seconds
-    FROM kept GROUP BY step ORDER BY step
+           count(seconds) FILTER (WHERE became = 'done') AS done,
+           count(seconds) FILTER (WHERE became = 'failed') AS failed,
+           count(seconds) FILTER (WHERE became = 'broken_off') AS broken_off,
+           coalesce(sum(seconds) FILTER (WHERE became = 'done'), 0) AS done_seconds,
+           coalesce(sum(seconds) FILTER (WHERE became = 'failed'), 0) AS failed_seconds,
+           coalesce(sum(seconds) FILTER (WHERE became = 'broken_off'), 0) AS broken_off_seconds
+    FROM counted GROUP BY step ORDER BY step
 """)
 
 _LEFT = text("""
@@ -186,6 +193,7 @@ async def note(
             count(version, row.step, "entered", row.entered)
             count(version, row.step, "done", row.done, row.done_seconds)
             count(version, row.step, "failed", row.failed, row.failed_seconds)
+            count(version, row.step, "broken_off", row.broken_off, row.broken_off_seconds)
     for each in left:
         for row in await tx.execute(_LEFT, {**which, "version": version, **vars(each), "members": list(each.members)}):
             name = f"{each.state}:{each.reason}" if each.state == "exited" and each.reason else each.state
@@ -214,6 +222,7 @@ def _columns(steps: Sequence[Noted]) -> dict[str, Any]:
         "due": [each.due_at for each in steps],
         "outcomes": [each.outcome.replace("\0", "") for each in steps],
         "errors": [each.error.replace("\0", "") for each in steps],
+        "broken_off": [each.broken_off for each in steps],
         "members": [member for each in steps for member in each.members],
         "calls": [call for each in steps for call in each.calls],
         "numbers": [number for number, each in enumerate(steps, 1) for _ in each.members],

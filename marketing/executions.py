@@ -81,15 +81,19 @@ class Counted(Protocol):
 
 
 class StepStats(BaseModel):
-    """How it went with a step; who entered it, and is neither done nor failed, is in it, or left there."""
+    """How it went with a step; who entered it, and nothing else is said of, is in it still."""
 
     step: str
     type: str | None = Field(description="null: it is in no version of the definition, but in code.")
     entered: int = 0
     done: int = 0
     failed: int = 0
+    broken_off: int = Field(0, description="Who left, or went on in another version, in the midst of it.")
     mean_seconds: float | None = Field(None, description="Of those who are done with it.")
     messages: Figures | None = Field(None, description="Of steps that send.")
+
+
+_STEP_FIGURES = ("entered", "done", "failed", "broken_off")
 
 
 class AutomationStats(BaseModel):
@@ -155,7 +159,7 @@ def automation_stats(
             StepStats(
                 step=step,
                 type=types.get(step),
-                **{name: n.get(step, Counter())[name] for name in ("entered", "done", "failed")},
+                **{name: n.get(step, Counter())[name] for name in _STEP_FIGURES},
                 mean_seconds=seconds[step] / n[step]["done"] if step in seconds else None,
                 messages=messages.per_message.get(step),
             )

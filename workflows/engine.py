@@ -257,7 +257,7 @@ class Cohort:
             if call.stage not in ("new", "answered"):
                 self.counts.broken_off(call.step)
             if call.stage in ("again", "held", "waiting"):
-                self.reports.ended(one, call, self.now, outcome)
+                self.reports.ended(one, call, self.now, outcome, broken_off=True)
 
     def _report(self) -> None:
         reports, at_work = self.reports, self.questions.asking > 0

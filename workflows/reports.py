@@ -25,6 +25,7 @@ class _Step(NamedTuple):
     due_at: datetime | None
     outcome: str
     error: str
+    broken_off: bool = False
 
 
 class Reports:
@@ -54,8 +55,10 @@ class Reports:
         self._steps[one.member, call.caller.call] = one.began.version, call.caller, step
         self.pressing = True
 
-    def ended(self, one: Pass, call: Call, now: datetime, outcome: str = "", error: str = "") -> None:
-        step = _Step(call.step, call.kind, call.entered_at, now, call.until, outcome, error)
+    def ended(
+        self, one: Pass, call: Call, now: datetime, outcome: str = "", error: str = "", *, broken_off: bool = False
+    ) -> None:
+        step = _Step(call.step, call.kind, call.entered_at, now, call.until, outcome, error, broken_off)
         self._steps[one.member, call.caller.call] = one.began.version, call.caller, step
         # The end of a wait says little: what the contact does next is told soon enough.
         self.pressing = self.pressing or call.until is None

@@ -68,6 +68,18 @@ async def test_a_step_begins_and_ends_once_however_often_that_is_told(account: T
     }
 
 
+async def test_a_step_that_is_broken_off_is_not_done(account: TestAccount) -> None:
+    taken = await steps(account, 2, Outbox())
+    await told(taken, note(0, 1, due_at=LATER))
+    for _ in range(2):
+        await told(taken, note(0, left_at=LATER, outcome="goal", broken_off=True), note(1, left_at=LATER))
+    assert await figures(account) == {
+        "wait-1 entered": (2, 0.0),
+        "wait-1 broken_off": (1, 600.0),
+        "wait-1 done": (1, 600.0),
+    }
+
+
 async def test_a_step_that_has_ended_is_not_begun_again_by_a_note_that_came_late(account: TestAccount) -> None:
     taken = await steps(account, 1, Outbox())
     await told(taken, note(0, call=0, left_at=LATER, outcome="over"), note(0, call=1, step="next", entered_at=LATER))
