@@ -30,6 +30,9 @@ log = structlog.get_logger()
 
 # Whoever does something waits half as long, on the average, before anybody takes notice.
 POLL_SECONDS = 0.1
+# While things happen, so long is waited for more of them: a turn, and the workflows that it wakes, cost the same for
+# one as for a hundred.
+GATHER_SECONDS = 0.25
 # A cohort that is told before its workflow has begun is told again. After so long it has none.
 BEGUN_WITHIN = timedelta(minutes=5)
 # A cohort has a workflow by then, unless something was lost.
@@ -66,8 +69,8 @@ class Routing:
             while datetime.now(UTC) < input.until:
                 waiting = await journey_touches.accounts(self.database, input.lane, input.lanes)
                 routed = [await self.take_turn(account_id) for account_id in waiting]
-                if not any(routed):
-                    await asyncio.sleep(POLL_SECONDS)
+                if not any(each >= self.turn for each in routed):
+                    await asyncio.sleep(GATHER_SECONDS if any(routed) else POLL_SECONDS)
 
     async def take_turn(self, account_id: UUID) -> int:
         """Route some of what waits for an account: of what came one by one, and as much of what came in bulk; how much

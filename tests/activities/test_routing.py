@@ -1,15 +1,19 @@
 """Does routing go on whatever fails, and for whom is it done again?"""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
 
-from activities.journey_inputs import FormInput
-from activities.routing import Routing
+from activities.inputs import FollowInput
+from activities.journey_inputs import FormInput, SourceRef
+from activities.routing import GATHER_SECONDS, Routing
 from database import sources
 from database.enrolling import Candidate, enroll
 from tests.audience import people
@@ -101,3 +105,24 @@ async def test_what_a_cohort_begins_with_is_as_much_as_temporal_takes(account: T
     assert len(formed.model_dump_json()) < 2 << 20
     begun_with = formed.members[0].trigger
     assert begun_with["number 0"] == 0.123456789 and "plan" not in begun_with
+
+
+async def test_while_things_happen_more_of_them_are_waited_for(account: TestAccount, temporal: Client) -> None:
+    source = await automation(account)
+    woken: asyncio.Queue[SourceRef] = asyncio.Queue()
+    those, began = await people(account, 20), monotonic()
+    until = datetime.now(UTC) + timedelta(seconds=30)
+    following = asyncio.create_task(
+        ActivityEnvironment().run(
+            Routing(account.database, temporal, woken.put, away).follow_journeys,
+            FollowInput(lane=0, lanes=1, until=until),
+        )
+    )
+    for each in those:
+        await happens(account, "order.placed", each)
+    while await waiting(account):
+        assert not following.done()
+    following.cancel()
+    await asyncio.wait([following])
+    assert (await figures(account, source))["enrolled"] == 20
+    assert woken.qsize() <= 1 + (monotonic() - began) / GATHER_SECONDS
