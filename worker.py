@@ -21,6 +21,7 @@ from activities.drips import Drips
 from activities.due import DueContacts
 from activities.events import Events
 from activities.imports import Imports
+from activities.journals import Journals
 from activities.journeys import Journeys
 from activities.notifications import Notifications
 from activities.outward import Outward
@@ -97,6 +98,7 @@ async def working(
     delivery = Deliveries(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
     steps = Journeys(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share)
     tell = partial(notifications.tell, client)
+    journals = Journals(database)
     outward = Outward(database, webhooks or Webhooks(), secrets, authors or {}, tell)
     wake = partial(automations.wake, client)
     routing = Routing(database, client, wake, partial(enrolling.keep_times, client))
@@ -153,7 +155,7 @@ async def working(
             workflows=JOURNEYS,
             activities=[
                 *(steps.send, steps.matches, steps.engagement, steps.add_to, steps.remove_from, steps.update_contact),
-                *(steps.tag, steps.watch, steps.note),
+                *(steps.tag, steps.watch, steps.note, journals.keep_journal, journals.read_journal),
                 *(outward.webhook, outward.notify, outward.create_campaign, outward.perform, outward.report_failures),
                 *(routing.follow_journeys, routing.form_cohort, routing.tell_cohorts),
                 *(routing.read_source, routing.change_source, routing.find_lost, routing.read_lost),

@@ -108,6 +108,13 @@ class NoteInput(CohortRef):
     now: datetime
 
 
+class JournalPart(CohortRef):
+    """Some of what the code of a cohort's members was told, packed."""
+
+    part: int
+    content: str = ""  # to be kept
+
+
 class Failures(CohortRef):
     """Passes that have failed, for the owner of the account to know."""
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from database import step_counters
+from database import journals, step_counters
 from database.deliveries import skip_of_left
 from database.engine import Connection, after_commit, plan_anew
 from database.step_counters import PASS, Amount
@@ -205,6 +205,7 @@ async def note(
         await step_counters.add(tx, account_id, source_id, of, amounts, now=now)
     if ended:
         await tx.execute(_ENDED, {**which, "now": now})
+        await journals.forget(tx, source_id, cohort)
 
 
 def _tell(taken: Iterable[tuple[str, int, int]]) -> None:

@@ -163,6 +163,18 @@ cohorts = Table(
     Index("cohorts_open_idx", "source_id", "number", postgresql_where=text("state = 'open'")),
 )
 
+# What the code of a cohort's members was told, packed, if it is more than one run may hand to the next.
+journals = Table(
+    "journals",
+    metadata,
+    account_id(),
+    Column("source_id", UUID(as_uuid=True), nullable=False),
+    Column("cohort", Integer, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+    PrimaryKeyConstraint("source_id", "cohort", "part"),
+)
+
 # What happened to whom that some source looks at: put in by triggers, taken out by whoever routes it.
 journey_touches = Table(
     "journey_touches",

@@ -16,6 +16,7 @@ from temporalio.testing import TimeSkipper, TimeSkippingConfig
 from temporalio.worker import Worker
 
 from activities.authors import Author
+from activities.journals import Journals
 from activities.journey_inputs import Member
 from activities.journeys import Journeys
 from activities.outward import Outward
@@ -233,6 +234,7 @@ class _Performance:
         channels = {"email": self.outbox}
         # It is asked for at once: nobody else leases what only this transaction has.
         steps = Journeys(self.database, channels, self.stage.links, prune=False)
+        journals = Journals(self.database)
         secrets = WebhookSecrets(b"nobody gets to see what is sealed with it")
         outward = Outward(self.database, self.calls, secrets, authors=_Authors(self.stage.authors))
         return Worker(
@@ -241,7 +243,7 @@ class _Performance:
             workflows=[RehearsalWorkflow],
             activities=[
                 *(steps.send, steps.matches, steps.engagement, steps.add_to, steps.remove_from, steps.update_contact),
-                *(steps.tag, steps.watch, steps.note, acting.act_out),
+                *(steps.tag, steps.watch, steps.note, journals.keep_journal, journals.read_journal, acting.act_out),
                 *(outward.webhook, outward.notify, outward.report_failures, outward.create_campaign, outward.perform),
             ],
             interceptors=[witness],

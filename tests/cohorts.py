@@ -15,7 +15,7 @@ from temporalio.common import RawValue
 from temporalio.testing import TimeSkipper
 from temporalio.worker import Worker
 
-from activities.journey_inputs import Answer, Caller, Failures, Happened, Member, NoteInput, StepCall
+from activities.journey_inputs import Answer, Caller, Failures, Happened, JournalPart, Member, NoteInput, StepCall
 from workflows.code import know_function
 from workflows.cohorts import CohortWorkflow, start_options
 from workflows.journey import Way, automation, on_request
@@ -49,6 +49,8 @@ class StandIn:
     asked: list[tuple[str, StepCall]] = field(default_factory=list)
     last_looks: list[StepCall] = field(default_factory=list)  # for an event, when the wait for it is over
     reports: list[NoteInput] = field(default_factory=list)
+    journal: dict[int, str] = field(default_factory=dict)
+    before_keeping: Callable[[JournalPart], Awaitable[None]] | None = None
     failures: list[Failures] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     reporting: bool = False
@@ -74,6 +76,17 @@ class StandIn:
             await self.before_report(report)
         self.reports.append(report)
         self.news.set()
+
+    @activity.defn
+    async def keep_journal(self, part: JournalPart) -> None:
+        self.journal[part.part] = part.content
+        self.news.set()
+        if self.before_keeping:
+            await self.before_keeping(part)
+
+    @activity.defn
+    async def read_journal(self, part: JournalPart) -> str:
+        return self.journal[part.part]
 
     @activity.defn
     async def report_failures(self, failures: Failures) -> None:
@@ -207,7 +220,9 @@ async def carrying(
     more.setdefault("members", members(count))
     more |= {"definition": way} if isinstance(way, dict) else {"code": written(way)}
     input = CohortInput(account_id=uuid4(), source_id=uuid4(), cohort=1, **more)
-    activities: list[Callable[..., Any]] = [stand_in.do, stand_in.note, stand_in.report_failures]
+    activities: list[Callable[..., Any]] = [
+        *(stand_in.do, stand_in.note, stand_in.report_failures, stand_in.keep_journal, stand_in.read_journal)
+    ]
     async with Worker(temporal, task_queue=queue, workflows=[CohortWorkflow], activities=activities):
         client = TimeSkipper(temporal).client if skipping else temporal
         run = await client.start_workflow(CohortWorkflow.run, input, task_queue=queue, **start_options(input))

@@ -22,6 +22,7 @@ from workflows.alarms import Alarms
 from workflows.interpreter import interpret, types
 from workflows.journey import Way
 from workflows.journey_inputs import CohortInput, CohortProgress, Migration
+from workflows.long_journals import LongJournals
 from workflows.options import PRIORITY_AUTOMATION
 from workflows.passes import Call, Desk, Ending, Entry, Pass, Start, to_minute
 from workflows.questions import Questions
@@ -35,6 +36,7 @@ FIRST_RETRY, SLOWER = timedelta(seconds=10), 6
 # The word of a pause, or of its end, may come later than the answer that there is one: look again.
 HELD = timedelta(minutes=1)
 SOON = timedelta(seconds=1)
+LARGEST_HISTORY = 4 << 20  # bytes, besides what was read at the beginning
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -56,6 +58,7 @@ class Cohort:
         self.alarms = Alarms()
         self.questions = Questions(ids, priority, self._take)
         self.reports = Reports(ids, priority)
+        self.long = LongJournals(ids, priority, input.parts)
         self.counts = Counts()
         self.definitions: dict[int, dict[str, Any]] = {}  # of other versions
         self.migrating: dict[int, int] = {}  # members, and to which version
@@ -63,6 +66,7 @@ class Cohort:
         self.full = False  # the history has no room for more: only what is at work may still end
         self.news = True
         self.catching_up = bool(input.handed_over)
+        self.read_up_to = (0, 0)  # events of the history, and bytes
         self.task = self.words = 0  # the workflow task, and how much was told in it
         if input.handed_over:
             self._take_over(input.handed_over)
@@ -80,6 +84,10 @@ class Cohort:
 
     async def run(self) -> bool:
         """Until everybody has left: True; or until it is time for a run with an empty history to take over: False."""
+        if self.long.parts:
+            await self.long.read(self.passes)
+            self.untold = {member: one for member, one in self.passes.items() if one.log}
+            self.read_up_to = _history()
         while self.passes or not self.reports.closed:
             await self._quiet()
             self.now = _now()
@@ -96,7 +104,10 @@ class Cohort:
                 self.questions.ask(self.now)
             self._report()
             if self.full and not (self.questions.asking or self.reports.reporting):
-                return False
+                if not await self.long.keep(self.passes.values()):
+                    return False
+                self.news = True  # perhaps something has come meanwhile
+                continue
             self.alarms.wind(self.now)
             workflow.set_current_details(self.counts.page(self.state, len(self.passes)))
         return True
@@ -151,8 +162,12 @@ class Cohort:
     def _has_filled_up(self) -> bool:
         if self.catching_up:  # else one that is never done would hand over for ever
             return False
-        info = workflow.info()
-        return info.get_current_history_length() >= self.input.most_events or info.is_continue_as_new_suggested()
+        (events, size), (of_reading, read) = _history(), self.read_up_to
+        if events - of_reading >= self.input.most_events:
+            return True
+        if read:  # it is long from the beginning
+            return size - read > LARGEST_HISTORY
+        return workflow.info().is_continue_as_new_suggested()
 
     # -- what the code calls for, and what comes of it ---------------------------------------------------------------
 
@@ -359,7 +374,9 @@ class Cohort:
             "numbers": self.numbers,
             "early": [each.model_dump(mode="json") for each in self.early.values()],
         }
-        return self.input.model_copy(update={"members": [], "handed_over": journals.pack(state)})
+        return self.input.model_copy(
+            update={"members": [], "handed_over": journals.pack(state), "parts": self.long.parts}
+        )
 
     def _take_over(self, handed_over: str) -> None:
         state = journals.unpack(handed_over)
@@ -372,6 +389,12 @@ class Cohort:
         self.migrating = {int(member): version for member, version in state["migrating"].items()}
         self.numbers = state["numbers"]
         self.early = {each["member"]: Leave(**each) for each in state["early"]}
+
+
+def _history() -> tuple[int, int]:
+    """How many events it has, and bytes."""
+    info = workflow.info()
+    return info.get_current_history_length(), info.get_current_history_size()
 
 
 def _now() -> datetime:

@@ -38,6 +38,21 @@ def read(written: dict[str, Any], desk: Desk) -> dict[int, Pass]:
     return {row[0]: _pass(row, words, desk) for row in written["passes"]}
 
 
+def write_logs(passes: Iterable[Pass]) -> dict[str, Any]:
+    """What they were told, as far as it is not kept yet."""
+    words = _Words()
+    rows = [[one.member, *_log(one, words)] for one in passes]
+    return {"words": words.rows, "logs": rows}
+
+
+def read_logs(written: dict[str, Any], passes: dict[int, Pass]) -> dict[int, list[Entry]]:
+    """The same, of those who are inside, by member."""
+    words = written["words"]
+    found = {row[0]: _entries(passes[row[0]].began, row[1:], words) for row in written["logs"] if row[0] in passes}
+    # What came before a migration is not of the pass that began with it.
+    return {member: [each for each in log if each.call >= passes[member].began.first] for member, log in found.items()}
+
+
 class _Words:
     """Whatever comes again and again."""
 
@@ -55,12 +70,6 @@ class _Words:
 
 def _row(one: Pass, words: _Words) -> list[Any]:
     who, began = one.who, one.began
-    before, moments, lags = _milliseconds(began.now), [], []
-    for entry in one.log:
-        came_at = _milliseconds(entry.came_at)
-        moments.append(came_at - before)
-        lags.append(None if entry.told_at is None else _milliseconds(entry.told_at) - came_at)
-        before = came_at
     return [
         one.member,
         who.contact_id.hex,
@@ -69,13 +78,35 @@ def _row(one: Pass, words: _Words) -> list[Any]:
         words.place(who.trigger),
         words.place([began.version, began.step]),
         [_milliseconds(began.now), (began.since - EPOCH) // MICROSECOND, began.first],
-        [entry.call for entry in one.log],
-        [words.place(entry.step) for entry in one.log],
-        moments,
-        lags,
-        [words.place([entry.value, entry.problem]) for entry in one.log],
+        *_log(one, words),
         [_open(call, words) for call in one.open.values() if call.is_open],
     ]
+
+
+def _log(one: Pass, words: _Words) -> list[list[Any]]:
+    before, moments, lags, log = _milliseconds(one.began.now), [], [], one.log[one.kept :]
+    for entry in log:
+        came_at = _milliseconds(entry.came_at)
+        moments.append(came_at - before)
+        lags.append(None if entry.told_at is None else _milliseconds(entry.told_at) - came_at)
+        before = came_at
+    return [
+        [entry.call for entry in log],
+        [words.place(entry.step) for entry in log],
+        moments,
+        lags,
+        [words.place([entry.value, entry.problem]) for entry in log],
+    ]
+
+
+def _entries(began: Start, log: list[list[Any]], words: list[Any]) -> list[Entry]:
+    came_at, entries = _milliseconds(began.now), []
+    for number, name, after, lag, what in zip(*log, strict=True):
+        came_at += after
+        value, problem = words[what]
+        told_at = None if lag is None else _moment(came_at + lag)
+        entries.append(Entry(number, words[name], _moment(came_at), value, problem, told_at))
+    return entries
 
 
 def _open(call: Call, words: _Words) -> list[Any]:
@@ -85,7 +116,7 @@ def _open(call: Call, words: _Words) -> list[Any]:
 
 
 def _pass(row: list[Any], words: list[Any], desk: Desk) -> Pass:
-    member, contact_id, zone, entered_at, trigger, *course, calls, steps, moments, lags, values, opened = row
+    member, contact_id, zone, entered_at, trigger, *course, _, _, _, _, _, opened = row
     (version, step), (now, since, first) = words[course[0]], course[1]
     who = Member(
         contact_id=UUID(contact_id),
@@ -94,13 +125,8 @@ def _pass(row: list[Any], words: list[Any], desk: Desk) -> Pass:
         trigger=words[trigger],
     )
     one = Pass(member, who, Start(version, _moment(now), EPOCH + since * MICROSECOND, first, step), desk)
-    came_at = now
-    for number, name, after, lag, what in zip(calls, steps, moments, lags, values, strict=True):
-        came_at += after
-        value, problem = words[what]
-        told_at = None if lag is None else _moment(came_at + lag)
-        one.log.append(Entry(number, words[name], _moment(came_at), value, problem, told_at))
-    one.known.update(calls)
+    one.remember(_entries(one.began, row[7:12], words))
+    one.known.update(entry.call for entry in one.log)
     for number, what, entered, wakes_at in opened:
         name, kind, stage, attempt = words[what]
         call = Call(Caller(member=member, call=number), name, _moment(entered), kind, stage=stage, attempt=attempt)

@@ -24,6 +24,7 @@ class CohortInput(CohortRef):
     attempts: int = 3  # of a step whose answers are errors
     most_events: int = 8000  # of one run; what is in flight then still adds a few
     handed_over: str | None = None  # by the run before, packed; has the members too
+    parts: int = 0  # of the journal, which are on record
 
 
 class Migration(BaseModel):

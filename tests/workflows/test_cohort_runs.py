@@ -4,10 +4,12 @@ import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
 from hashlib import sha256
+from random import Random
+from uuid import UUID
 
 from temporalio.client import Client
 
-from activities.journey_inputs import Answer, Caller, Join, Leave, StepCall
+from activities.journey_inputs import Answer, Caller, Join, JournalPart, Leave, StepCall
 from tests.cohorts import StandIn, as_usual, carrying, contact_id, event, members
 from workflows.cohorts import CohortWorkflow
 from workflows.journey import Contact, Journey, StepFailed
@@ -188,6 +190,55 @@ async def test_a_thousand_contacts_are_brought_back_without_holding_up_the_worke
     assert done.left == {"completed": 1000}
     assert len(histories) > 1
     assert set(cohort.stand_in.times().values()) == {1}
+
+
+HEARD: dict[tuple[UUID, int], set[str]] = defaultdict(set)
+
+
+async def well_informed(_: Contact, journey: Journey) -> None:
+    for number in range(12):
+        HEARD[journey.contact.id, number].add(await journey.activity("look", step=f"look-{number}"))
+        await journey.wait("1 day")
+    await journey.send("offer")
+
+
+def at_length(step: StepCall, caller: Caller) -> Answer:
+    """What can't be made shorter."""
+    if not step.step.startswith("look"):
+        return as_usual(step, caller)
+    return Answer(value=Random(f"{caller.member} {step.step}").randbytes(700).hex())
+
+
+async def test_journals_that_are_too_long_to_hand_over_are_kept_on_record(temporal: Client) -> None:
+    HEARD.clear()
+    meanwhile = asyncio.Event()
+
+    async def leaves(_: JournalPart) -> None:
+        if not meanwhile.is_set():
+            meanwhile.set()
+            await cohort.run.signal(CohortWorkflow.leave, [Leave(member=7, reason="goal")])
+
+    stand_in = StandIn(at_length, before_keeping=leaves)
+    async with carrying(temporal, well_informed, 250, stand_in, most_events=60) as cohort:
+        done = await cohort.run.result()
+        histories = await cohort.histories()
+    assert done.left == {"completed": 249, "exited": 1}
+    assert len(stand_in.journal) > 2, "more than 2 MiB"
+    assert len(histories) > 2
+    assert max(map(len, stand_in.journal.values())) < 1 << 20
+    assert set(stand_in.times().values()) == {1}
+    assert len(HEARD) >= 249 * 12
+    assert {len(answers) for answers in HEARD.values()} == {1}, "every run is told the same"
+
+
+async def test_a_pass_that_is_told_too_much_to_be_remembered_fails_alone(temporal: Client) -> None:
+    def too_long(step: StepCall, caller: Caller) -> Answer:
+        return Answer(value="x" * 3_000) if caller.member == 1 and step.step != "send:offer" else as_usual(step, caller)
+
+    async with carrying(temporal, well_informed, 3, StandIn(too_long)) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"completed": 2, "failed": 1}
+    assert "more than 20,000 bytes" in cohort.stand_in.endings()[1]
 
 
 # -- those who come later, and other versions ------------------------------------------------------------------------

@@ -115,6 +115,16 @@ CREATE TABLE cohorts (
 );
 CREATE INDEX cohorts_open_idx ON cohorts (source_id, number) WHERE state = 'open';
 
+CREATE TABLE journals (
+    account_id UUID NOT NULL,
+    source_id UUID NOT NULL,
+    cohort INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    CONSTRAINT journals_pkey PRIMARY KEY (source_id, cohort, part),
+    CONSTRAINT journals_account_id_fkey FOREIGN KEY(account_id) REFERENCES accounts (id) ON DELETE CASCADE
+);
+
 CREATE TABLE step_counters (
     account_id UUID NOT NULL,
     source_id UUID NOT NULL,
@@ -150,7 +160,7 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'automations', 'automation_versions', 'automation_subjects', 'enrollments', 'enrollment_steps',
-        'enrollment_waits', 'cohorts', 'step_counters', 'notifications'
+        'enrollment_waits', 'cohorts', 'journals', 'step_counters', 'notifications'
     ] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('CREATE POLICY own_account ON %I TO carillon_app USING (account_id = (SELECT current_account())) '
