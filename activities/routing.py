@@ -37,6 +37,7 @@ GATHER_SECONDS = 0.25
 BEGUN_WITHIN = timedelta(minutes=5)
 # A cohort has a workflow by then, unless something was lost.
 FORMED_BEFORE = timedelta(minutes=2)
+MOST_LOST = 1_000  # of a kind are found at a time, so that one sweep can see to all of them
 LOST = "What carried this contact was lost in Temporal: nobody knows where it stood."
 TOLD_AT_ONCE = 20  # cohorts
 AT_A_TIME = 500  # so many are told by one signal, and so many cohorts in one go
@@ -202,7 +203,7 @@ class Routing:
                 elif each.pending and each.state in ("active", "running"):
                     lost.unheard.append(ref)
             lost.cohorts = await self._without_workflow()
-        return lost
+        return Lost(**{name: those[:MOST_LOST] for name, those in lost})
 
     @activity.defn
     async def read_lost(self, ref: CohortRef) -> Formed:
