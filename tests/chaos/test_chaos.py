@@ -43,9 +43,10 @@ async def test_it_does_no_harm(case: Case, verdicts: Verdicts, record_property: 
 
 
 def test_the_same_seed_strikes_at_the_same_moments_in_every_process() -> None:
-    chance = chance_of(1, CASES[0])
+    launches = next(case for case in CASES if case.number == "F9")
+    chance = chance_of(1, launches)
     assert [chance.randrange(100_000) for _ in range(4)] == [67825, 10946, 15933, 6172]
-    assert chance_of(2, CASES[0]).randrange(100_000) != 67825
+    assert chance_of(2, launches).randrange(100_000) != 67825
 
 
 def test_ctrl_c_even_twice_leaves_no_stack_running() -> None:
