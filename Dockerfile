@@ -4,7 +4,7 @@ WORKDIR /source
 COPY requirements.lock ./
 RUN python -m venv /opt/carillon \
  && /opt/carillon/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
-COPY pyproject.toml README.md settings.py cli.py contacts_command.py automations_command.py rehearse_command.py pytest_carillon.py local_stack.py backups.py worker.py ./
+COPY pyproject.toml README.md settings.py cli.py contacts_command.py automations_command.py rehearse_command.py pytest_carillon.py local_stack.py programs.py backups.py worker.py ./
 COPY telemetry telemetry
 COPY marketing marketing
 COPY database database

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from channels.sink import run_sink
-from local_stack import Part, Program, free_port
+from local_stack import Part, free_port
+from programs import Program
 
 CONNECTIONS = "1000"  # that smtp-sink lets wait
 

@@ -20,7 +20,7 @@ from temporalio.client import Client
 
 from bench.relay import Relay
 from database.embedded import make_data_dir
-from local_stack import Program
+from programs import Program
 from workflows.connection import connect
 
 CLI = Path(__file__).parent.parent / "cli.py"

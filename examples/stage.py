@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import local_stack
-from local_stack import Program, free_port
+from local_stack import free_port
+from programs import Program
 
 CLI = Path(local_stack.__file__).with_name("cli.py")
 WORKERS = 2

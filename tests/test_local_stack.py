@@ -16,7 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from database.embedded import CannotStart, first_closed, make_data_dir, postgres_identity
-from local_stack import EmbeddedPostgres, EmbeddedTemporal, Program, ensure_free
+from local_stack import EmbeddedPostgres, EmbeddedTemporal, ensure_free
+from programs import Program
 from workflows import search_attributes
 from workflows.connection import connect
 

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from database.embedded import make_data_dir
-from local_stack import WATCHDOG
+from programs import WATCHDOG
 
 CLI = Path(__file__).parent.parent / "cli.py"
 FREE_PORTS = ("--api-port", "0", "--temporal-port", "0", "--temporal-ui-port", "0")
