@@ -116,7 +116,7 @@ class Pass:
         self.ending: Ending | None = None
         self.task: asyncio.Task[None] | None = None
         self.refusals = 0
-        self.never: asyncio.Future[Any] | None = None  # what code that takes no refusal gets: it goes no further
+        self.loop: asyncio.AbstractEventLoop | None = None  # also for code that is thrown away, and clings to its end
 
     @property
     def at_rest(self) -> Call | None:
@@ -128,6 +128,7 @@ class Pass:
         return calls[0] if untouched or calls[0].stage == "waiting" else None
 
     def start(self, way: Way) -> None:
+        self.loop = asyncio.get_running_loop()
         self.task = asyncio.create_task(self._go(way))
 
     async def _go(self, way: Way) -> None:
@@ -152,7 +153,7 @@ class Pass:
                 awaited = go_on(with_what)
             except StopIteration:
                 return
-            if self.never:
+            if self.refusals > MOST_REFUSALS:
                 raise asyncio.CancelledError
             try:
                 go_on, with_what = code.send, (yield awaited)
@@ -170,15 +171,15 @@ class Pass:
         value: Any = None,
     ) -> asyncio.Future[Any]:
         """See `workflows.journey.Pass`."""
-        if self.never:
-            return self.never
-        current = asyncio.current_task()
+        assert self.loop
+        if self.refusals > MOST_REFUSALS:  # code that takes no refusal goes no further: nobody answers this
+            return self.loop.create_future()
+        current = asyncio.current_task(self.loop)
         if current and current.cancelling():  # it has left, or the worker has given this run up
             self.refusals += 1
             if self.refusals <= MOST_REFUSALS:
                 raise asyncio.CancelledError
-            self.never = asyncio.get_running_loop().create_future()
-            return self.never
+            return self.loop.create_future()
         number = self.taken
         self.taken += 1
         call = self.open.get(number)
@@ -190,7 +191,7 @@ class Pass:
             self._refuse(self._unlike(call, step))
         call.kind, call.args, call.asks, call.value = kind, args, asks, value
         call.until = until and to_minute(until, self.now)
-        call.future = asyncio.get_running_loop().create_future()
+        call.future = self.loop.create_future()
         if number not in self.known:
             self.desk.calls.append((self, call))
         return call.future
