@@ -245,6 +245,8 @@ class Budget(BaseModel):
     max_messages: int = Field(ge=1, le=1_000_000_000)
 
 
+TopicKey = Annotated[Annotated[Printable, Field(max_length=63)] | None, AfterValidator(lambda key: key or None)]
+
 _EXAMPLE: dict[str, Any] = {
     "name": "Autumn collection",
     "kind": "broadcast",
@@ -273,7 +275,7 @@ class CampaignDefinition(Drip):
     channels: list[Literal["email"]] = Field(["email"], min_length=1, max_length=1)
     content: Content = Field(default_factory=Content, description="Of a broadcast.")
     audience: Audience | None = Field(None, description="May come later; a launch needs it.")
-    topic: Printable | None = Field(None, max_length=63, description="Key of a topic of the account.")
+    topic: TopicKey = Field(None, description="Key of a topic of the account; '' is none.")
     schedule: Schedule | None = None
     rate_limit_per_second: float | None = Field(
         None, ge=0.001, le=100_000, description="Messages in a second; 0.001 is one in 17 minutes."

@@ -92,10 +92,11 @@ _CRITERIA = (
     *(("Audience", "filter"), ("SegmentDefinition", "criteria"), ("ExitIf", "if"), ("Branch", "if")),
     *(("AutomationDefinition", "entry"), ("AutomationAnswer", "entry")),
 )
+_MOST = 2**63 - 1  # the bounds that the document gives this number
 _WHERES = ("OnEvent", "WaitFor", "ExitEvent", "GoalEvent")
 _WHERE: dict[str, Any] = {
     "type": "object",
-    "properties": {"field": {"const": "value"}, "at_least": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "properties": {"field": {"const": "value"}, "at_least": {"type": "number", "minimum": -_MOST, "maximum": _MOST}},
     "required": ["field", "at_least"],
     "additionalProperties": False,
 }

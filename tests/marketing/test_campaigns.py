@@ -124,3 +124,7 @@ def test_unknown_fields_are_refused() -> None:
 def test_what_can_not_be_kept_or_carried_out_is_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         CampaignDefinition.model_validate({"name": "x", **field})
+
+
+def test_an_empty_topic_is_none() -> None:
+    assert CampaignDefinition(name="Autumn", topic="").topic is None
