@@ -107,6 +107,32 @@ class Automating:
                         return
                 await asyncio.sleep(0.02)
 
+    async def until_asked(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int) -> None:
+        """Wait until a workflow has asked for an activity so often."""
+        await self._until(workflow, activity, times, answered=False)
+
+    async def until_answered(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int) -> None:
+        """Wait until so many of them have been answered."""
+        await self._until(workflow, activity, times, answered=True)
+
+    async def _until(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int, *, answered: bool) -> None:
+        asked: list[int] = []
+        done: list[int] = []
+        async with asyncio.timeout(20):
+            async for each in workflow.fetch_history_events(wait_new_event=True):
+                if each.activity_task_scheduled_event_attributes.activity_type.name == activity:
+                    asked.append(each.event_id)
+                if (ended := each.activity_task_completed_event_attributes.scheduled_event_id) in asked:
+                    done.append(ended)
+                if len(done if answered else asked) >= times:
+                    return
+
+    async def until_state(self, cohort: Cohort, state: str) -> None:
+        """Wait until a cohort has been told to pause, or to go on."""
+        async with asyncio.timeout(20):
+            while (await cohort.query(CohortWorkflow.progress)).state != state:
+                await asyncio.sleep(0.02)
+
     async def long_ago(self) -> None:
         """All cohorts were formed some time ago."""
         async with self.account.transaction() as tx:

@@ -94,8 +94,8 @@ class AutomationWorkflow:
         self.input = input
         self.source = {name: getattr(input, name) for name in SourceRef.model_fields}
         self.priority = Priority(priority_key=PRIORITY_AUTOMATION, fairness_key=str(input.account_id))
-        before = input.progress or AutomationState(state="active", told="active")
-        self.state, self.reason, self.told = before.state, before.reason, before.told
+        before = input.progress or AutomationState(state="active")
+        self.state, self.reason, self.untold = before.state, before.reason, before.untold
         self.cohort, self.members, self.formed_at = before.cohort, before.members, before.formed_at
         self.cancelled, self.migrations = before.cancelled, before.migrations
         self.control = asyncio.Lock()  # one change of state at a time
@@ -125,7 +125,7 @@ class AutomationWorkflow:
             await self.until_news()
 
     def has_news(self) -> bool:
-        untold = self.told != self.state or self.cancelled or self.migrations
+        untold = self.untold or self.cancelled or self.migrations
         may_be_over = self.look and self.input.kind == "drip"
         return bool(self.moved or untold or may_be_over or (self.pending and self.state == "active"))
 
@@ -146,6 +146,8 @@ class AutomationWorkflow:
         """Put those who wait into a cohort: a new one, or the newest if that is young."""
         if self.last_formed and (rest := self.last_formed + LINGER - workflow.now()) > timedelta(0):
             await workflow.sleep(rest, summary="wait for more of them")
+            if self.state != "active":
+                return
         self.pending = False
         self.last_formed = now = workflow.now()
         formed = await self.form(joins=self.formed_at is not None and now < self.formed_at + YOUNG)
@@ -301,24 +303,24 @@ class AutomationWorkflow:
     def accept(self, standing: SourceStanding) -> None:
         if standing.state != self.state:
             workflow.upsert_search_attributes([STATE.value_set(standing.state)])
-            self.pending = self.look = True
+            # Also of a state that it had before: some were told of the one between, or held by it.
+            self.untold = self.pending = self.look = True
         self.state, self.reason = standing.state, standing.reason
         self.cancelled = self.cancelled or standing.cancelled
 
     async def tell_cohorts(self) -> None:
         """Each of them, until they know what we know."""
-        while self.told != self.state or self.cancelled or self.migrations:
-            state, self.cancelled = self.state, False
+        while self.untold or self.cancelled or self.migrations:
             migration = self.migrations.pop(0) if self.migrations else None
+            if migration is None:
+                self.untold = self.cancelled = False
             await workflow.execute_activity_method(
                 Routing.tell_cohorts,
                 TellInput(**self.source, migration=migration and migration.model_dump(mode="json"), now=workflow.now()),
-                summary="tell cohorts of a new version" if migration else f"tell cohorts: {state}",
+                summary="tell cohorts of a new version" if migration else f"tell cohorts: {self.state}",
                 priority=self.priority,
                 **TELLING,
             )
-            if migration is None:
-                self.told = state
 
     # -- from one run to the next ------------------------------------------------------------------------------------
 
@@ -335,7 +337,7 @@ class AutomationWorkflow:
             cohort=self.cohort,
             members=self.members,
             formed_at=self.formed_at,
-            told=self.told,
+            untold=self.untold,
             cancelled=self.cancelled,
             migrations=self.migrations,
         )

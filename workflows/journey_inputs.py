@@ -60,7 +60,7 @@ class AutomationState(BaseModel):
     cohort: int | None = None  # the newest that is known
     members: int = 0  # of it
     formed_at: datetime | None = None
-    told: SourceState  # what cohorts know
+    untold: bool = True  # cohorts may not know the state
     cancelled: bool = False  # some cohorts are that, and may not know
     migrations: list["Migration"] = []  # that they are to be told of
 

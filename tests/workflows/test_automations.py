@@ -192,6 +192,40 @@ async def test_a_paused_automation_sends_nothing_and_lets_nobody_in_until_it_is_
     await automating.until_passes(automation, zoe, ("completed", None))
 
 
+async def test_whoever_a_short_pause_held_up_goes_on_when_it_ends(automating: Automating) -> None:
+    awaited = {"type": "wait_for", "event": "opened.door", "within": "30 days", "then": [SEND]}
+    automation = await automating.activated(SEND, awaited)
+    zoe, late = await automating.somebody(), await automating.somebody(name="late")
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    handle = automating.workflow(automation)
+    async with automating.account.transaction() as tx:  # so long it takes in the next one, and tells nobody anything
+        await tx.execute(text("SELECT FROM cohorts WHERE source_id = :id FOR UPDATE"), {"id": automation})
+        await automating.happens("order.placed", late)
+        await automating.until_asked(handle, "form_cohort", 2)
+        await handle.execute_update(AutomationWorkflow.pause, Command())
+        await automating.happens("opened.door", zoe)
+        await automating.until_answered(automating.cohort(automation), "send", 2)
+        await handle.execute_update(AutomationWorkflow.resume, Command())
+    await automating.gets(zoe, 2)
+
+
+async def test_whoever_was_told_of_a_pause_is_told_of_its_end_by_a_workflow_that_knows_of_none(
+    automating: Automating,
+) -> None:
+    awaited = {"type": "wait_for", "event": "opened.door", "within": "30 days", "then": [SEND]}
+    automation = await automating.activated(SEND, awaited)
+    zoe = await automating.somebody()
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    cohort = automating.cohort(automation)
+    assert (await automating.api.post(f"/api/automations/{automation}/pause")).is_success
+    await automating.until_state(cohort, "paused")
+    await automating.workflow(automation).terminate()
+    assert (await automating.api.post(f"/api/automations/{automation}/activate")).is_success
+    await automating.until_state(cohort, "running")
+
+
 async def test_a_cancelled_automation_has_everybody_leave(automating: Automating) -> None:
     automation = await automating.activated(SEND, LONG, SEND)
     zoe = await automating.somebody()
