@@ -41,6 +41,7 @@ _TOLD = {
     "int_type": "takes a whole number.",
     "int_from_float": "takes a whole number.",
     "bool_type": "takes true or false.",
+    "time_parsing": "takes a time of the day such as 09:00.",
     "literal_error": "takes {expected}.",
 }
 

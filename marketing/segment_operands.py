@@ -149,7 +149,7 @@ def matching(one: str, many: str, pattern: str) -> Operand:
 
 
 THE_EVENT = matching("the name of an event, such as purchase", "names of events", f"^{EVENT_NAME}$")
-TIME = matching("a time such as 30 days", "times such as 30 days", DURATION)
+TIME = matching("a time such as 30 days, a minute at the least", "times such as 30 days", DURATION)
 
 
 def one_of(*names: str) -> Operand:

@@ -173,14 +173,13 @@ class Branch(_Step):
 
 
 _WEIGHT = whole(1, 10_000)
+Weight = Annotated[int, kept_by(_WEIGHT), WithJsonSchema(_WEIGHT.schema)]
 
 
 class Variant(Node):
     """One way of a split."""
 
-    weight: Annotated[int, kept_by(_WEIGHT), WithJsonSchema(_WEIGHT.schema)] = Field(
-        description="The share of contacts, of the sum of all weights."
-    )
+    weight: Weight = Field(description="The share of contacts, of the sum of all weights.")
     steps: Steps = ()
 
 

@@ -23,6 +23,7 @@ from temporalio.worker.workflow_sandbox._restrictions import RestrictionContext
 from marketing.automations import AutomationDefinition
 from workflows.code import Loaded, Written, copy_of, forget, know
 from workflows.code_rules import broken_rules
+from workflows.code_steps import wrong_steps
 from workflows.journey import AutomationCode
 
 ENTRY_POINTS = "carillon.automations"
@@ -130,7 +131,7 @@ def _read(folder: Path) -> list[str]:
             line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
             problems.append(f"{file}{line}: {error.msg if isinstance(error, SyntaxError) else error}")
             continue
-        problems += [f"{file}:{line}: {text}" for line, text in broken_rules(tree)]
+        problems += [f"{file}:{line}: {text}" for line, text in sorted([*broken_rules(tree), *wrong_steps(tree)])]
         _FILES.modules[f"{package}.{file.stem}"] = _Module(code, file)
     if problems:
         raise CannotLoad("\n".join(problems))

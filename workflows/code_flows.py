@@ -11,6 +11,7 @@ from marketing.flows import Block, Do, Flow, Fork, Jump, Leave, Loop
 from marketing.segment_sentences import Names
 from marketing.step_flows import shares_said
 from marketing.step_sentences import Expression, said
+from workflows.code_steps import arguments
 from workflows.journey import Journey, Way
 
 _QUESTIONS = ("matches", "wait_for", "engagement")
@@ -154,10 +155,8 @@ class _Reader:
         return None
 
     def arguments(self, node: ast.Call, kind: str) -> dict[str, Any]:
-        given = [self.value(each) for each in node.args]
-        named = {each.arg: self.value(each.value) for each in node.keywords if each.arg}
         try:
-            return dict(inspect.signature(getattr(Journey, kind)).bind_partial(None, *given, **named).arguments)
+            return arguments(node, kind, self.value)
         except TypeError:  # what Python itself will refuse
             return {}
 
@@ -205,7 +204,6 @@ class _Reader:
 
 
 def _declared(kind: str, args: dict[str, Any]) -> dict[str, Any]:
-    args = {name: value for name, value in args.items() if name not in ("self", "step")}
     match kind:
         case "wait" if "duration" not in args:
             return {"duration": _lasting(args)}

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -50,8 +51,10 @@ class Broken(NamedTuple):
 
 def broken_rules(tree: ast.Module) -> list[Broken]:
     """What the parts of a module do that run in passes, and must not. What only activities reach may do anything."""
-    meanings = _imported(tree)
-    found = {broken for root in _in_passes(tree, meanings) for broken in _broken(root, meanings)}
+    meanings = meanings_in(tree)
+    sets = _names_of_sets(tree)
+    roots = _in_passes(tree, meanings)
+    found = {broken for root in roots for broken in (*_broken(root, meanings), *_gone_through(root, sets))}
     return sorted(found)
 
 
@@ -72,7 +75,7 @@ def why_refused(name: str) -> str:
     return next((_REFUSED[each] for each in beginnings if each in _REFUSED), "")
 
 
-def _imported(tree: ast.Module) -> dict[str, str]:
+def meanings_in(tree: ast.Module) -> dict[str, str]:
     """What the names that are imported stand for, and those of Python's own that nothing else has taken."""
     taken = {node.name for node in ast.walk(tree) if isinstance(node, _DEFINITIONS)}
     taken |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -96,9 +99,9 @@ def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
     """The top-level statements that run where passes do: all that is no definition, the automations, and what these
     name in turn, but for activities."""
     by_name = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
-    activities = {name for name, node in by_name.items() if _decorated(node, "temporalio.activity.defn", meanings)}
+    activities = {name for name, node in by_name.items() if decorated(node, "temporalio.activity.defn", meanings)}
     waiting = [node for node in tree.body if not isinstance(node, _DEFINITIONS)]
-    waiting += [node for node in by_name.values() if _decorated(node, "workflows.journey.automation", meanings)]
+    waiting += [node for node in by_name.values() if decorated(node, "workflows.journey.automation", meanings)]
     reached: list[ast.stmt] = []
     while waiting:
         node = waiting.pop()
@@ -110,7 +113,8 @@ def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
     return reached
 
 
-def _decorated(node: ast.stmt, decorator: str, meanings: dict[str, str]) -> bool:
+def decorated(node: ast.stmt, decorator: str, meanings: dict[str, str]) -> bool:
+    """Whether a definition is under the decorator of this name, such as `workflows.journey.automation`."""
     decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
     return any(dotted(each.func if isinstance(each, ast.Call) else each, meanings) == decorator for each in decorators)
 
@@ -124,8 +128,6 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
         case ast.Global(names=names):
             what = "what a pass remembers must be its own: keep it in local variables"
             yield Broken(node.lineno, f"`global {', '.join(names)}`: {what}")
-        case ast.For(iter=over) | ast.AsyncFor(iter=over) | ast.comprehension(iter=over) if _unordered(over):
-            yield Broken(over.lineno, "a set has another order in each process: go through a list, or `sorted(…)`")
         case ast.ExceptHandler(type=caught, body=[*_, last]) if _keeps(caught, last, meanings):
             yield Broken(node.lineno, _CANCELLED)
         case ast.Call(func=what, args=[*kinds]) if dotted(what, meanings) == "contextlib.suppress" and any(
@@ -163,7 +165,64 @@ def _passed_through(item: ast.withitem, meanings: dict[str, str]) -> bool:
     return isinstance(call, ast.Call) and dotted(call.func, meanings) == _ALLOWED[1]
 
 
-def _unordered(node: ast.AST) -> bool:
-    return isinstance(node, ast.Set | ast.SetComp) or (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("set", "frozenset")
+# -- sets --------------------------------------------------------------------------------------------------------------
+
+_IN_ORDER = ("list", "tuple", "iter", "next", "enumerate", "zip", "map", "filter")
+_ANY_ORDER = ("sorted", "set", "frozenset", "sum", "min", "max", "any", "all", "len")
+_SET_METHODS = ("union", "intersection", "difference", "symmetric_difference", "copy")
+
+
+def _gone_through(node: ast.AST, sets: frozenset[str]) -> Iterator[Broken]:
+    """Where something is taken out of a set, one after the other."""
+    match node:
+        case ast.Call(ast.Name(name), [ast.GeneratorExp(each, loops)]) if name in _ANY_ORDER:
+            if not any(isinstance(part, ast.Await) for part in ast.walk(node)):
+                for part in (each, *(part for loop in loops for part in (loop.iter, *loop.ifs))):
+                    yield from _gone_through(part, sets)
+                return
+    match node:
+        case ast.For(iter=over) | ast.AsyncFor(iter=over) | ast.comprehension(iter=over) | ast.Starred(over):
+            taken = [over]
+        case ast.Call(ast.Name(name), given) if name in _IN_ORDER:
+            taken = given
+        case ast.Call(ast.Attribute(ast.Constant(str()), "join"), [over]) | ast.Call(ast.Attribute(over, "pop"), []):
+            taken = [over]
+        case _:
+            taken = []
+    for over in taken:
+        if _is_set(over, sets):
+            yield Broken(over.lineno, "a set has another order in each process: go through a list, or `sorted(…)`")
+    for child in ast.iter_child_nodes(node):
+        yield from _gone_through(child, sets)
+
+
+def _is_set(node: ast.AST | None, sets: frozenset[str]) -> bool:
+    match node:
+        case ast.Set() | ast.SetComp() | ast.Call(ast.Name("set" | "frozenset")):
+            return True
+        case ast.Name(name):
+            return name in sets
+        case ast.BinOp(left, ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), right):
+            return _is_set(left, sets) or _is_set(right, sets)
+        case ast.Call(ast.Attribute(of, method)) if method in _SET_METHODS:
+            return _is_set(of, sets)
+    return False
+
+
+def _names_of_sets(tree: ast.Module) -> frozenset[str]:
+    """The names that stand for a set wherever a module has them."""
+    given: dict[str, list[ast.AST | None]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
+                given.setdefault(name, []).append(value)
+            case ast.arg(name):
+                given.setdefault(name, []).append(None)
+    stored = Counter(
+        each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    )
+    return frozenset(
+        name
+        for name, values in given.items()
+        if stored[name] == len(values) and all(_is_set(value, frozenset()) for value in values)
     )

@@ -61,9 +61,6 @@ async def _take(journey: Journey, step: Step) -> None:
             variants = step["variants"]
             way = await journey.split({each: variant["weight"] for each, variant in variants.items()}, step=name)
             await _walk(journey, variants[way].get("steps", ()))
-        case "wait_until":
-            zone = step.get("zone", "contact")
-            await journey.wait_until(**args | {"zone": None if zone == "contact" else zone}, step=name)
         case "since_entry":  # of drips, as is the next
             await _reach(journey, ahead(journey.entered_at, step["duration"]), name)
         case "turn":

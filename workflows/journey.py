@@ -14,8 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from datetime import date as Date
-from datetime import datetime, time, timedelta
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NoReturn, Protocol, TypeVar, get_type_hints, overload
@@ -26,11 +26,12 @@ from pydantic import TypeAdapter
 from temporalio import activity
 
 from marketing.local_times import next_moment
-from marketing.spans import DURATION, ahead, said
+from marketing.spans import DURATION, ago, ahead, said
 
 T = TypeVar("T")
 
 LONGEST_ACTIVITY = timedelta(minutes=30)
+_SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 Duration = str | timedelta  # "3 days", timedelta(days=3)
 Criteria = Mapping[str, Any]  # as those of segments
@@ -159,11 +160,17 @@ class Journey:
         """Until it is so late for the contact: `wait_until("09:00")`, `wait_until("09:00", weekday="monday")`.
 
         Without a day, the next time that it is so late; without a time, the beginning of the day. A date that has
-        passed is not waited for.
+        passed is not waited for. The zone is the contact's own, unless another is named.
         """
         at = time.fromisoformat(at) if isinstance(at, str) else at
         day = Date.fromisoformat(date) if isinstance(date, str) else date
-        until = next_moment(self.now, ZoneInfo(zone or self.contact.zone), at=at, weekday=weekday, day=day)
+        until = next_moment(
+            self.now,
+            ZoneInfo(self.contact.zone if zone in (None, "contact") else zone),
+            at=at,
+            weekday=weekday,
+            day=day,
+        )
         when = " ".join(str(each) for each in (weekday, day, at and at.isoformat("minutes")) if each)
         await self._pass.take("wait_until", self._name(step, f"wait_until:{when}"), until=until)
 
@@ -200,7 +207,11 @@ class Journey:
 
     async def engagement(self, since: Duration | datetime | None = None, *, step: str = "") -> Engagement:
         """What the contact did with its messages: since it entered, since a moment, or for so long until now."""
-        since = self.now - since if isinstance(since, timedelta) else since
+        match since:
+            case timedelta():
+                since = self.now - since
+            case str():
+                since = ago(self.now, since)
         answer = await self._ask("engagement", self._name(step, "engagement"), {"since": since} if since else {})
         return Engagement(**answer)
 
@@ -267,10 +278,7 @@ class Journey:
         name = function if isinstance(function, str) else activity._Definition.must_from_callable(function).name
         args: dict[str, Any] = {"name": name, "arguments": arguments}
         if within is not None:
-            longest = _after(self.now, within) - self.now
-            if not timedelta() < longest <= LONGEST_ACTIVITY:
-                raise ValueError(f"An activity may take 30 minutes at the most, not {_said(within)}.")
-            args["seconds"] = longest.total_seconds()
+            args["seconds"] = time_for_activity(within).total_seconds()
         answer = await self._pass.take("activity", self._name(step, f"activity:{name}"), args, asks="perform")
         return _result(function).validate_python(answer)
 
@@ -295,6 +303,18 @@ def _after(moment: datetime, duration: Duration) -> datetime:
     if not re.fullmatch(DURATION, duration):
         raise ValueError(f"{duration!r} is no duration: write it such as '24 hours' or '3 days'")
     return ahead(moment, duration)
+
+
+def time_for_activity(within: Duration) -> timedelta:
+    """How long one call may take.
+
+    Raises:
+        ValueError: nobody may take so long.
+    """
+    time = _after(_SOME_DAY, within) - _SOME_DAY
+    if not timedelta() < time <= LONGEST_ACTIVITY:
+        raise ValueError(f"An activity may take 30 minutes at the most, not {_said(within)}.")
+    return time
 
 
 def _said(duration: Duration) -> str:

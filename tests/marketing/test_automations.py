@@ -50,7 +50,7 @@ def told(**parts: Any) -> tuple[str, str]:
         ({"type": "field_changed", "field": "tags"}, "trigger.field", "takes one of email, phone"),
         ({"type": "date", "field": "country"}, "trigger.field", "takes created_at, or an attribute"),
         ({"type": "date", "field": "created_at", "offset": "3"}, "trigger.offset", "takes a time such as -3 days"),
-        ({"type": "date", "field": "created_at", "at": "25:00"}, "trigger.at", "valid time"),
+        ({"type": "date", "field": "created_at", "at": "25:00"}, "trigger.at", "takes a time of the day"),
         ({"type": "inactivity", "days": 0}, "trigger.days", "takes a whole number from 1 to 3,650"),
         ({"type": "schedule", "cron": "0 9 * * 1"}, "trigger.segment", "is missing"),
         ({"type": "schedule", "cron": "0 9 * *", "segment": SEGMENTS[0]}, "trigger.cron", "takes five fields"),

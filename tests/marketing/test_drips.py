@@ -220,9 +220,9 @@ def test_days_are_written_back_as_they_were_given() -> None:
 @pytest.mark.parametrize(
     ("after", "place", "told"),
     [
-        (5, (), "takes a time such as 30 days."),
-        ("tomorrow", (), "takes a time such as 30 days."),
-        ({"from_entry": "tomorrow"}, ("from_entry",), "takes a time such as 30 days."),
+        (5, (), "takes a time such as 30 days, a minute at the least."),
+        ("tomorrow", (), "takes a time such as 30 days, a minute at the least."),
+        ({"from_entry": "tomorrow"}, ("from_entry",), "takes a time such as 30 days, a minute at the least."),
         ({"from_start": "1 day", "from_entry": "1 day"}, ("from_start",), "is not understood here. Take it out."),
     ],
 )

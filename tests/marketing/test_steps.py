@@ -54,7 +54,7 @@ def nested(depth: int) -> Any:
         ({"type": "send", "template": 3}, ".template", "takes a text"),
         ({"type": "send", "content": {"sbuject": "a"}}, ".content.sbuject", "is not understood here"),
         ({"type": "wait_until"}, "", "say until when"),
-        ({"type": "wait_until", "at": "9 o'clock"}, ".at", "valid time"),
+        ({"type": "wait_until", "at": "9 o'clock"}, ".at", "takes a time of the day"),
         ({"type": "wait_until", "weekday": "monday", "date": "2027-01-01"}, "", "not both"),
         ({"type": "wait_until", "at": "09:00", "zone": "Europe/Pairs"}, ".zone", "is no IANA time zone"),
         ({"type": "wait_for", "event": "purchase"}, ".within", "is missing"),

@@ -139,6 +139,8 @@ def test_activities_are_known_by_their_names(tmp_path: Path) -> None:
         (AUTOMATION.format(terms="'a', trigger=on_event('')", function=FUNCTION), 5, "trigger.event: "),
         (AUTOMATION.format(terms="'a', trigger=SUBSCRIBED, time_limit='soon'", function=FUNCTION), 5, "time_limit: "),
         (f"import time\n{HEAD}{HELLO.format(name='a', version=1, template='a')}    time.time()\n", 9, "journey.now"),
+        (f"{HEAD}{HELLO.format(name='a', version=1, template='a')}    await journey.wait('20 s')\n", 8, "a minute at"),
+        (f"{HEAD}{HELLO.format(name='a', version=1, template='a')}    journey.wait('1 day')\n", 8, "`await journey."),
         ("a = '\\0" + "'\n\0", None, "null bytes"),
     ],
 )

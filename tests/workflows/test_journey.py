@@ -65,6 +65,8 @@ async def test_every_step_asks_for_what_the_declarative_form_would(temporal: Cli
         *("webhook", "notify", "wait_for:purchase", "activity:score", "activity:score-2"),
     ]
     by_kind = {kind: step.args for kind, step in stand_in.asked}
+    week_ago = datetime.now(UTC) - timedelta(days=7)
+    assert abs(datetime.fromisoformat(by_kind["engagement"]["since"]) - week_ago) < timedelta(minutes=1)
     assert by_kind["perform"] == {"name": "score", "arguments": [str(contact_id(0)), 3], "seconds": 300}
     declared = ("send", "add_to", "remove_from", "update_contact", "tag", "webhook", "notify")
     for kind in declared:
