@@ -1,7 +1,7 @@
 """Send a message of a journey to a group of contacts, through the ledger: each once, however often it is tried."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ import structlog
 from pydantic import ValidationError
 
 from activities.heartbeats import beating
-from activities.journey_inputs import CANCELLED, Answer, Caller, StepCall
+from activities.journey_inputs import CANCELLED, Answer, Caller, SourceRef, StepCall
 from activities.letters import Letter, Letters, NoLetter
 from activities.sendings import Sending
 from channels.base import Channel, Message
@@ -36,6 +36,10 @@ _DONE = ("sent", "delivered", "bounced", "complained")
 _LONGEST_PAUSE = timedelta(minutes=10)  # until a provider that is away is tried again
 
 
+async def nobody_hears(_: SourceRef) -> None:
+    """Whoever is held asks again from time to time."""
+
+
 @dataclass
 class JourneySendings:
     """
@@ -43,6 +47,7 @@ class JourneySendings:
         set_size: messages leased at once.
         lease_seconds: how long a set is ours.
         turn_seconds: after so long the rest is asked for again, so that others have a turn.
+        paused: has the workflow of the source know that it was paused meanwhile: perhaps by what became of these.
     """
 
     database: Database
@@ -53,6 +58,7 @@ class JourneySendings:
     lease_seconds: float = 60.0
     turn_seconds: float = 15.0
     traced_share: float = 0.0
+    paused: Callable[[SourceRef], Awaitable[None]] = nobody_hears
 
     async def send(self, call: StepCall) -> list[Answer]:
         async with beating():
@@ -79,7 +85,10 @@ class JourneySendings:
                 if not group.move_on():
                     break
             async with self.database.transaction(call.account_id) as tx:
-                return group.answers(await standings.going(tx, call.kind, call.source_id, call.cohort))
+                going = await standings.going(tx, call.kind, call.source_id, call.cohort)
+            if going == "paused":
+                await self.paused(SourceRef(**call.model_dump(include={*SourceRef.model_fields})))
+            return group.answers(going)
 
     async def _exits(
         self, tx: Connection, call: StepCall, standing: Standing, members: Mapping[int, Enrolled]

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
 from activities.heartbeats import beating
-from activities.journey_inputs import CANCELLED, Answer, NoteInput, StepCall
-from activities.journey_sendings import JourneySendings
+from activities.journey_inputs import CANCELLED, Answer, NoteInput, SourceRef, StepCall
+from activities.journey_sendings import JourneySendings, nobody_hears
 from activities.letters import Letters
 from channels.base import Channel
 from database import enrollments, journeys, memberships, standings, waits
@@ -46,6 +46,7 @@ class Journeys:
     """
     Args:
         prune: whether the ids of events tell when they happened. Not in a rehearsal, whose clock is ahead of ours.
+        paused: has the workflow of a source know that this was paused while messages left.
     """
 
     database: Database
@@ -54,6 +55,7 @@ class Journeys:
     prune: bool = True
     lease_seconds: float = 60.0
     traced_share: float = 0.0
+    paused: Callable[[SourceRef], Awaitable[None]] = nobody_hears
     # By source and event: those of whose happening triggers have told for long enough. Whoever takes 'wait' out of
     # `automation_subjects` does so when nobody is inside any more.
     watched: set[tuple[UUID, str]] = field(default_factory=set)
@@ -66,6 +68,7 @@ class Journeys:
             prune=self.prune,
             lease_seconds=self.lease_seconds,
             traced_share=self.traced_share,
+            paused=self.paused,
         )
 
     @activity.defn

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from temporalio import workflow
 from temporalio.client import Client
@@ -63,14 +63,14 @@ def start_options(input: AutomationInput) -> StartOptions:
     }
 
 
-async def wake(client: Client, source: SourceRef) -> None:
-    """Have the source's workflow know that somebody is pending, and start it if there is none."""
+async def wake(client: Client, source: SourceRef, signal: Literal["enrolled", "follow"] = "enrolled") -> None:
+    """Have the source's workflow know that somebody is pending, or look at the record; start it if there is none."""
     input = AutomationInput(**source.model_dump(include={*SourceRef.model_fields}))
     await client.start_workflow(
         AutomationWorkflow.run,
         input,
         task_queue=AUTOMATIONS,
-        start_signal="enrolled",
+        start_signal=signal,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         rpc_timeout=STARTING,
         **start_options(input),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import TimeSkipper
 
 from channels.sink import Sink
@@ -20,6 +22,7 @@ from tests.audience import people
 from tests.broadcast import arrived, taken
 from tests.conftest import TestAccount
 from tests.dripping import Dripping, dripping, message
+from workflows.cohorts import CohortWorkflow
 from workflows.journeys import JourneySweepWorkflow, ensure_following
 from workflows.options import AUTOMATIONS
 
@@ -257,6 +260,30 @@ async def test_a_pause_holds_everybody_and_a_cancellation_ends_all(
     stats = await drip.stats()
     assert stats.reconciles and (stats.planned, stats.sent, stats.pending) == (10, 10, 0)
     assert (await api.get(f"/api/campaigns/{drip.id}")).json()["finished_at"]
+
+
+async def test_a_drip_that_pauses_itself_has_its_cohorts_hear_of_it(
+    api: httpx.AsyncClient, temporal: Client, follower: None, sink: Sink, account: TestAccount
+) -> None:
+    those = f"{str(account.id)[-12:]}@example.org"
+    sink.policy = lambda moment: "550 5.1.1 Unknown" if moment.recipient.endswith(those) else None
+    try:
+        await people(account, 120)
+        drip = await launched(api, account, messages=[message(1)])
+        cohort = temporal.get_workflow_handle(f"campaign-{drip.id}/cohort-1")
+
+        async def is_paused() -> bool:
+            with suppress(RPCError):  # it has not begun
+                return (await cohort.query(CohortWorkflow.progress)).state == "paused"
+            return False
+
+        await seen(is_paused)
+    finally:
+        sink.policy = None
+    assert (await api.post(f"/api/campaigns/{drip.id}/resume")).json()["status"] == "running"
+    await finished(temporal, drip)
+    stats = await drip.stats()
+    assert (stats.sent + stats.failed, stats.failed >= 100) == (120, True)
 
 
 async def test_a_launch_that_temporal_never_heard_of_is_swept_up(
