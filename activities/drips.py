@@ -39,7 +39,10 @@ class Drips:
             state, _ = await campaigns.state_of(tx, input.source_id)
             if state in ENDED or not await campaigns.mark_started(tx, input.source_id):
                 return 0
-            enrolled = await drips.enroll_audience(tx, input.account_id, input.source_id, plan.audience, now=input.now)
+            campaign = await campaigns.read(tx, input.source_id, deleted=True)
+            joinable = campaign is None or campaign.definition.enroll == "continuous"
+            of = (tx, input.account_id, input.source_id, plan.audience)
+            enrolled = await drips.enroll_audience(*of, now=input.now, joinable=joinable)
             await campaigns.log(
                 tx, input.account_id, input.source_id, "campaign.audience_frozen", enrolled=str(enrolled)
             )

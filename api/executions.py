@@ -86,7 +86,7 @@ async def execute_automation(automation_id: UUID, asked: ToEnter, request: Reque
         candidates = [Candidate(each, cause, trigger=asked.properties) for each in once]
         source = (await sources.read(tx, [automation_id]))[automation_id]
         outcomes = await enroll_each(tx, caller.account_id, source, candidates, now=datetime.now(UTC))
-        passes = await executions.begun_by(tx, automation_id, cause)
+        passes = await executions.begun_by(tx, automation_id, cause, once)
     became = {each: outcome for outcome, several in outcomes.items() for each in several}
     if passes:
         await automation_signals.newcomers(request, SourceRef(account_id=caller.account_id, source_id=automation_id))

@@ -28,15 +28,25 @@ async def look_away(tx: Connection, campaign_id: UUID) -> None:
 
 
 async def enroll_audience(
-    tx: Connection, account_id: UUID, campaign_id: UUID, audience: Audience, *, now: datetime
+    tx: Connection, account_id: UUID, campaign_id: UUID, audience: Audience, *, now: datetime, joinable: bool = True
 ) -> int:
-    """Have everybody of the audience enter, as it stands now, in one statement; how many that were."""
+    """Have everybody of the audience enter, as it stands now, in one statement; how many that were.
+
+    Args:
+        joinable: somebody may have joined by entering a segment meanwhile. To look takes a third longer.
+    """
     condition, parameters = await audiences.condition(tx, audience, now)
     enrolled = await tx.execute(
         text(f"""
-            INSERT INTO enrollments (account_id, source_id, contact_id, cause, entered_at)
-            SELECT account_id, :source_id, id, 'launch', :now FROM contacts WHERE {condition}
-            ON CONFLICT DO NOTHING  -- whoever has joined by entering a segment meanwhile
+            WITH first AS MATERIALIZED (
+                SELECT left(CAST(uuidv7() AS text), 24) AS front, random(0x100000000000, 0xEFFFFFFFFFFF) AS back
+            )
+            INSERT INTO enrollments (id, account_id, source_id, contact_id, cause, entered_at)
+            -- Counted on from one id, as when the audience of a broadcast is frozen.
+            SELECT CAST(front || to_hex(back + row_number() OVER (ORDER BY contact_id)) AS uuid),
+                account_id, :source_id, contact_id, 'launch', :now
+            FROM first, (SELECT id AS contact_id, account_id FROM contacts WHERE {condition}) AS audience
+            {"ON CONFLICT DO NOTHING" if joinable else ""}
         """),
         {**parameters, "source_id": campaign_id, "now": now},
     )
@@ -48,5 +58,7 @@ async def enroll_audience(
 
 async def somebody_is_inside(tx: Connection, campaign_id: UUID) -> bool:
     """Whether a contact is on its way, or about to begin."""
-    query = text("SELECT EXISTS (SELECT FROM enrollments WHERE source_id = :id AND left_at IS NULL)")
-    return bool((await tx.execute(query, {"id": campaign_id})).scalar_one())
+    # In the order of an index: of a million inside the planner believes that the table's first page has one, and reads
+    # half of the table.
+    query = text("SELECT FROM enrollments WHERE source_id = :id AND left_at IS NULL ORDER BY contact_id LIMIT 1")
+    return (await tx.execute(query, {"id": campaign_id})).first() is not None

@@ -1,6 +1,6 @@
 """Who passes, or has passed, through automations and drips, and how it went: as people read it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -90,10 +90,10 @@ async def _steps(tx: Connection, passes: Sequence[UUID]) -> dict[UUID, list[Step
     return found
 
 
-async def begun_by(tx: Connection, source_id: UUID, cause: str) -> dict[UUID, UUID]:
-    """The passes that began with this, by their contacts."""
+async def begun_by(tx: Connection, source_id: UUID, cause: str, contacts: Collection[UUID]) -> dict[UUID, UUID]:
+    """The passes of these contacts that began with this."""
     query = select(enrollments.c.contact_id, enrollments.c.id).where(
-        enrollments.c.source_id == source_id, enrollments.c.cause == cause
+        enrollments.c.source_id == source_id, enrollments.c.contact_id.in_(contacts), enrollments.c.cause == cause
     )
     return {row.contact_id: row.id for row in await tx.execute(query)}
 

@@ -126,6 +126,10 @@ CREATE TRIGGER tell_journeys_inserted AFTER INSERT ON subscriptions
 CREATE TRIGGER tell_journeys_updated AFTER UPDATE ON subscriptions
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION tell_journeys_of_refusals();
 
+-- Pages of one state read no others, and whoever takes in those who are pending finds them here too.
+DROP INDEX enrollments_pending_idx;
+CREATE INDEX enrollments_source_id_state_id_idx ON enrollments (source_id, state, id);
+
 -- What is asked over all accounts.
 
 -- The accounts of one of so many lanes for which something waits, as touched_accounts.
