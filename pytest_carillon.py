@@ -73,7 +73,7 @@ class Rehearse:
         script: Sequence[str | Json] = (),
         templates: Mapping[str, Json] | None = None,
         event: Json | None = None,
-        starts_at: datetime | None = None,
+        starts_at: datetime | str | None = None,
         activities: Mapping[str, Callable[..., Any]] | None = None,
     ) -> "Timeline":
         """
@@ -84,7 +84,7 @@ class Rehearse:
             script: What they do, such as `"clicks welcome on day 2"`.
             templates: By name; those that the automation names and nobody gives are made up, and so are segments.
             event: The properties of what lets them in.
-            starts_at: When they enter, from now on.
+            starts_at: When they enter, from now on: a moment with its offset, or the same as ISO 8601.
             activities: By name, what is called instead of an author's own activities.
 
         Returns:

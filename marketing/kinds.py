@@ -41,6 +41,8 @@ _TOLD = {
     "int_type": "takes a whole number.",
     "int_from_float": "takes a whole number.",
     "bool_type": "takes true or false.",
+    "datetime_from_date_parsing": "takes a moment such as 2026-11-02T09:30:00Z.",
+    "timezone_aware": "takes a moment with its offset, such as 2026-11-02T09:30:00Z.",
     "time_parsing": "takes a time of the day such as 09:00.",
     "literal_error": "takes {expected}.",
 }

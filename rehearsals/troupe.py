@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from database import contacts, journeys, rehearsals, stored_segments, templates
 from database.engine import Connection
 from database.rehearsals import Player
 from marketing.automations import AutomationDefinition, Terms
 from marketing.contacts import NewContact
+from marketing.kinds import told
+from marketing.moments import Moment
 from marketing.rehearsal_scripts import ScriptedAct
 from marketing.rehearsals import Timeline
 from marketing.spans import ago
@@ -24,7 +26,15 @@ from workflows.code import know_function
 Json = Mapping[str, Any]
 
 _ACTS: TypeAdapter[list[ScriptedAct]] = TypeAdapter(list[ScriptedAct])
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 _AGREED = [{"channel": "email", "status": "subscribed", "consent": {"how": "rehearsal"}}]
+
+
+def _moment(given: datetime | str) -> datetime:
+    try:
+        return _MOMENT.validate_python(given)
+    except ValidationError as error:
+        raise ValueError(f"starts_at {told(error.errors()[0])}") from None
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,13 @@ class Troupe:
     script: Sequence[str | Json]
     templates: Mapping[str, Json]
     event: Json
-    starts_at: datetime | None
+    starts_at: datetime | str | None
 
     async def play(self, stage: Stage, activities: Mapping[str, Callable[..., Any]]) -> Timeline:
         return await rehearse(replace(stage, authors=activities, provide=self._provide), self.account_id, self._prepare)
 
     async def _prepare(self, tx: Connection, now: datetime) -> Play:
-        starts_at = max(self.starts_at or now, now)
+        starts_at = max(_moment(self.starts_at or now), now)
         for name, written in self.templates.items():
             await self._template(tx, name, written)
         players = [await self._player(tx, each, starts_at) for each in self.contacts]

@@ -100,6 +100,15 @@ async def test_clicks_and_openings_count_where_they_are_asked_for(rehearse: Rehe
     assert [each.sent[-1] for each in timeline] == ["clicked", "opened", "neither"]
 
 
+async def test_they_enter_when_it_is_said_as_a_moment_or_as_text(rehearse: Rehearse) -> None:
+    step = declared({"type": "tag", "add": ["a"]})
+    said, moment = "2100-03-27T09:00:00+01:00", datetime(2100, 3, 27, 8, tzinfo=UTC)
+    assert {(await rehearse(step, starts_at=starts_at)).starts_at for starts_at in (said, moment)} == {moment}
+    for wrong in ("2100-03-27T09:00:00", datetime(2100, 3, 27), "soon"):  # noqa: DTZ001  # which is what is wrong
+        with pytest.raises(ValueError, match="starts_at takes a moment"):
+            await rehearse(step, starts_at=wrong)
+
+
 async def test_a_goal_and_an_exit_condition_end_a_pass(rehearse: Rehearse) -> None:
     terms = {
         "goal": {"event": "upgrade"},
