@@ -125,7 +125,7 @@ def _safe(text: str) -> str:
     """One line that Mermaid takes for words and nothing else."""
     line = " ".join(text.split())
     line = line if len(line) <= LONGEST_LABEL else f"{line[: LONGEST_LABEL - 1]}…"
-    return "".join(_CODES.get(letter, letter) for letter in line)
+    return "".join(_CODES.get(letter, letter) for letter in line).replace("%%", "%#37;")  # which would be a directive
 
 
 _CODES = {letter: f"#{ord(letter)};" for letter in '#"<>&`\\'}

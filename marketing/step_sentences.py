@@ -19,6 +19,10 @@ class Expression(str):
     """What the code of an automation works out by itself: shown as it is written there."""
 
 
+class Filled(Expression):
+    """A text with places that the code fills in: `welcome-{n}`."""
+
+
 def said(kind: str, args: Args, names: Names) -> str:
     """A step in a few words.
 
@@ -109,7 +113,8 @@ def _changed(changes: Any) -> str:
 
 
 def _quoted(*words: Any) -> str:
-    return ", ".join(word if isinstance(word, Expression) else f"“{word}”" for word in words)
+    plain = (isinstance(word, Expression) and not isinstance(word, Filled) for word in words)
+    return ", ".join(str(word) if as_is else f"“{word}”" for word, as_is in zip(words, plain, strict=True))
 
 
 def _sent(args: Args, _: Names) -> str:

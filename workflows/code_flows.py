@@ -10,7 +10,7 @@ from typing import Any
 from marketing.flows import Block, Do, Flow, Fork, Jump, Leave, Loop
 from marketing.segment_sentences import Names
 from marketing.step_flows import shares_said
-from marketing.step_sentences import Expression, said
+from marketing.step_sentences import Expression, Filled, said
 from workflows.code_steps import arguments
 from workflows.journey import Journey, Way
 
@@ -171,6 +171,11 @@ class _Reader:
                 return [self.value(each) for each in parts]
             case ast.Dict(keys, values) if all(keys):
                 return {str(self.value(key)): self.value(each) for key, each in zip(keys, values, strict=True) if key}
+            case ast.JoinedStr(parts):
+                return Filled("".join(str(self.value(part)) for part in parts))
+            case ast.FormattedValue(each):
+                known = self.value(each)
+                return f"{{{known}}}" if isinstance(known, Expression) else known
             case ast.Call(ast.Name("timedelta"), [], keywords):
                 return _lasting({each.arg: self.value(each.value) for each in keywords if each.arg})
         return Expression(ast.unparse(node))

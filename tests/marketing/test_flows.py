@@ -5,7 +5,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketing.flows import Block, Do, Flow, Fork, Jump, Leave, Loop, mermaid
@@ -73,9 +73,11 @@ BLOCKS = st.recursive(st.builds(Do, LABELS) | st.builds(Leave, LABELS), ways, ma
 
 
 @given(LABELS, st.lists(BLOCKS, max_size=5).map(tuple))
+@example("Begins", (Do("100 %%{init: {}}%% off"), Do("for-{n}, [x] (y)")))
 def test_whatever_is_said_mermaid_takes_it(begin: str, flow: Flow) -> None:
     first, *lines = mermaid(begin, flow).rstrip("\n").split("\n")
     assert first == "flowchart TD"
+    assert not any("%%" in line for line in lines), "which would be a comment, or tell Mermaid what to do"
     nodes = [found[1] for line in lines if (found := NODE.fullmatch(line))]
     arrows = [(found[1], found[2]) for line in lines if (found := ARROW.fullmatch(line))]
     assert len(nodes) + len(arrows) == len(lines), "each line is one or the other"

@@ -28,6 +28,8 @@ async def straight(_: Contact, journey: Journey) -> None:
     await journey.tag("a", "b")
     await journey.activity(score)
     await journey.send(f"for-{journey.trigger['plan']}")
+    await journey.wait(f"{len(NUDGE)!s:>2} days")
+    await journey.tag(f"{NUDGE}d", f"{{x}}-{NUDGE}")
     journey.exit("enough")
 
 
@@ -39,7 +41,9 @@ def test_steps_are_told_in_order_with_what_is_written_in_the_file() -> None:
         Do("Send “nudge” by sms"),
         Do("Tag “a”, “b”"),
         Do("Run score"),
-        Do("""Send f"for-{journey.trigger['plan']}\""""),
+        Do("Send “for-{journey.trigger['plan']}”"),
+        Do("Wait {len(NUDGE)} days"),
+        Do("Tag “nudged”, “{x}-nudge”"),
         Leave("Leaves: enough"),
     )
 
