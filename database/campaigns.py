@@ -269,13 +269,14 @@ class OpenCampaign:
     account_id: UUID
     campaign_id: UUID
     state: CampaignState
+    kind: str  # each has a workflow of its own
 
 
 async def open_campaigns(database: Database) -> list[OpenCampaign]:
     """All campaigns of all accounts that are not finished; their workflows are looked after by the sweep."""
     async with database.transaction(None) as tx:
-        rows = await tx.execute(text("SELECT account_id, campaign_id, state FROM open_campaigns()"))
-        return [OpenCampaign(row.account_id, row.campaign_id, CampaignState(row.state)) for row in rows]
+        rows = await tx.execute(text("SELECT account_id, campaign_id, state, kind FROM open_campaigns()"))
+        return [OpenCampaign(row.account_id, row.campaign_id, CampaignState(row.state), row.kind) for row in rows]
 
 
 # -- history ---------------------------------------------------------------------------------------------------------

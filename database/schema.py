@@ -1,4 +1,4 @@
-"""The tables, as the migrations have made them; those of segments and of automations have pages of their own.
+"""The tables, as the migrations have made them; segments, automations and experiments have pages of their own.
 
 Each row carries `account_id`, and row-level security lets the application's role see only the rows of the account that
 its transaction named. Ids are UUIDv7, so that the order of ids is the order of creation.
@@ -26,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 import database.schema_automations
-import database.schema_segments  # noqa: F401 - with these two, `metadata` has all tables
+import database.schema_experiments
+import database.schema_segments  # noqa: F401 - with these three, `metadata` has all tables
 from database import columns
 from database.columns import NOW, Moment, account_id, created_at, json, one_of, own_id, updated_at
 

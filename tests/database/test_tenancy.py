@@ -121,7 +121,7 @@ async def test_the_application_can_read_nothing_but_guarded_tables(account: Test
 ASKED_OF_ALL = {
     "first_account": "uuid",
     "find_api_key": "TABLE(key_id uuid, account_id uuid, role text)",
-    "open_campaigns": "TABLE(account_id uuid, campaign_id uuid, state text)",
+    "open_campaigns": "TABLE(account_id uuid, campaign_id uuid, state text, kind text)",
     "open_imports": "TABLE(account_id uuid, import_id uuid, state text)",
     "backlog": "TABLE(channel text, state text, messages bigint)",
     "oldest_due": "TABLE(channel text, seconds double precision)",
