@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -87,6 +87,39 @@ _answers: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultd
 atexit.register(lambda: Path(os.environ["CARILLON_FUZZING_ANSWERS"]).write_text(json.dumps(_answers)))
 
 
+# Whom an operation is asked about, by the name of the dictionary, where it changes or ends them. Not by the settings of
+# `st run`: it remembers of all operations on a path the choice of one.
+_THEIR_OWN = {
+    "PUT /api/campaigns/{campaign_id}": "drafts",
+    "POST /api/campaigns/{campaign_id}/launch": "launched",
+    "POST /api/campaigns/{campaign_id}/send": "sent",
+    "POST /api/campaigns/{campaign_id}/schedule": "scheduled",
+    "POST /api/campaigns/{campaign_id}/pause": "running",
+    "POST /api/campaigns/{campaign_id}/resume": "running",
+    "POST /api/campaigns/{campaign_id}/cancel": "cancelled",
+    "DELETE /api/campaigns/{campaign_id}": "doomed-campaigns",
+    "DELETE /api/contacts/{contact_id}": "doomed-contacts",
+    "DELETE /api/templates/{template_id}": "doomed-templates",
+    "DELETE /api/segments/{segment_id}": "doomed-segments",
+    "POST /api/segments/{segment_id}/refresh": "dynamic-segments",
+    "PUT /api/automations/{automation_id}": "draft-automations",
+    "DELETE /api/automations/{automation_id}": "doomed-automations",
+    "POST /api/automations/{automation_id}/deactivate": "held-automations",
+    "POST /api/automations/{automation_id}/pause": "held-automations",
+    "POST /api/automations/{automation_id}/cancel": "cancelled-automations",
+    "GET /t/c/{token}": "clicks",
+    "HEAD /t/c/{token}": "clicks",
+    "GET /u/{token}": "unsubscribes",
+    "POST /u/{token}": "unsubscribes",
+    "GET /p/{token}": "unsubscribes",
+    "POST /p/{token}": "unsubscribes",
+}
+_ids: dict[str, list[str]] = json.loads(os.environ["CARILLON_FUZZING_IDS"])
+_known = {
+    each for name in ("campaigns", "contacts", "templates", "segments", "automations", "opens") for each in _ids[name]
+}
+_turns = {operation: cycle(_ids[name]) for operation, name in _THEIR_OWN.items()}
+
 _BUCKET: dict[str, Any] = {"const": {"bucket": [0, 10]}}
 _CRITERIA = (
     *(("Audience", "filter"), ("SegmentDefinition", "criteria"), ("ExitIf", "if"), ("Branch", "if")),
@@ -136,6 +169,10 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     key = dict(case.headers or {}).get("Idempotency-Key")
     if isinstance(key, str) and key.isascii() and key.isprintable() and 0 < len(key) <= 255:
         case.headers["Idempotency-Key"] = f"{next(_numbers)}-{key}"[:255]
+    turns = _turns.get(f"{case.method.upper()} {case.operation.path}")
+    for parameter, given in case.path_parameters.items():
+        if turns and isinstance(given, str) and given in _known:
+            case.path_parameters[parameter] = next(turns)
     # Lists tell the id of the key that all of this is asked with.
     if case.path_parameters.get("key_id") == os.environ["CARILLON_FUZZING_OWN_KEY"]:
         case.path_parameters["key_id"] = str(UUID(int=0))
@@ -146,8 +183,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
             case.body = {**case.body, "name": f"{next(_numbers)} {name}"}
     # Any two ids are hardly those of two segments.
     if case.operation.path == "/api/segments/compare" and isinstance(case.body, dict) and _are_ids(case.body):
-        known: list[Any] = os.environ["CARILLON_FUZZING_SEGMENTS"].split()
-        case.body = {**case.body, "segments": known}
+        case.body = {**case.body, "segments": [*_ids["segments"][:2]]}
     # Without it no campaign could be launched any more.
     if case.operation.path == "/api/account" and isinstance(case.body, dict):
         domains = case.body.get("sender_domains", [])
