@@ -88,7 +88,7 @@ async def find_problems(
             continue
         about = await asyncio.to_thread(problems, content, attributes=attributes)  # up to a second for the largest
         about += sender_problems(content, account)
-        found += [_within(where, each) for each in about] if definition.is_drip else about
+        found += [each.within(where) for each in about] if definition.is_drip else about
     if definition.audience is None:
         found.append(_error("no_audience", "audience", "This campaign has no audience yet. Say whom it is for."))
     else:
@@ -183,10 +183,6 @@ async def _audience_problems(
 def _variables(contents: list[EmailContent | None]) -> list[Variable]:
     templates = [template for content in contents if content for template in parsed(content)[0].values()]
     return merged(map(variables, templates))
-
-
-def _within(where: str, problem: Problem) -> Problem:
-    return problem.model_copy(update={"part": f"{where}.{problem.part}" if problem.part else where})
 
 
 def _error(code: str, part: str, message: str) -> Problem:

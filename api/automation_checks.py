@@ -68,7 +68,7 @@ def _segments(definition: AutomationDefinition) -> Iterator[tuple[str, UUID]]:
         yield "entry", asked
     for number, each in enumerate(definition.exit_on):
         for asked in segments_in(each.if_) if isinstance(each, ExitIf) else ():
-            yield f"exit_on[{number}].if", asked
+            yield f"exit_on.{number}.if", asked
     for place, step in walk(definition.steps):
         for asked in segments_in(step.if_) if isinstance(step, Branch) else ():
             yield f"{path(place)}.if", asked
@@ -151,10 +151,7 @@ class _Checks:
                 return [_error("no_template", part, f"{which} {step.template!r}. Give its id: GET /api/templates.")]
             definition = same[0].definition
             content = EmailContent(**{name: getattr(definition, name) for name in _WRITTEN})
-        return [
-            each.model_copy(update={"part": f"{part}: {each.part}" if each.part else part})
-            for each in await self._of_content(content)
-        ]
+        return [each.within(part) for each in await self._of_content(content)]
 
     async def _of_content(self, content: EmailContent) -> list[Problem]:
         attributes = await reach.known_attributes(self._tx)
@@ -166,7 +163,7 @@ class _Checks:
         if campaign.audience is None:  # the contact itself, of whom nobody knows yet who that is
             campaign = campaign.model_copy(update={"audience": Audience(contact_ids=[UUID(int=0)])})
         found = await problems_of_campaign(self._tx, campaign, self._account, datetime.now(UTC))
-        return [each.model_copy(update={"part": f"{place}.campaign: {each.part}"}) for each in found]
+        return [each.within(f"{place}.campaign") for each in found]
 
 
 _WRITTEN = [name for name in EmailContent.model_fields if name != "template_id"]

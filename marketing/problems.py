@@ -43,6 +43,10 @@ class Problem(BaseModel, frozen=True):
     variable: str | None = None
     count: int | None = None
 
+    def within(self, place: str) -> "Problem":
+        """The same of something that stands at a place, such as `messages.1`."""
+        return self.model_copy(update={"part": f"{place}.{self.part}" if self.part else place})
+
 
 def problems(content: EmailContent, attributes: Collection[str] | None = None) -> list[Problem]:
     """Everything that the content alone tells; `attributes` are the names that the account's contacts have.

@@ -194,8 +194,8 @@ def parse(written: object) -> Criterion:
 
 
 def path(place: Place) -> str:
-    """Such as `all[1].any[0].in`."""
-    return "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place).removeprefix(".")
+    """Such as `all.1.any.0.in`, as in answers of the API."""
+    return ".".join(map(str, place))
 
 
 def written(criteria: Criterion) -> dict[str, Any]:

@@ -164,7 +164,7 @@ async def test_those_inside_finish_on_their_version_or_migrate_where_their_step_
 async def test_an_active_automation_takes_no_definition_that_could_not_be_activated(api: httpx.AsyncClient) -> None:
     path = await activated(api)
     refused = await api.put(path, json={**WELCOME, "steps": [{"type": "send", "template": "nobody-has-it"}]})
-    assert refused.status_code == 409 and "steps[0].template" in refused.json()["detail"]
+    assert refused.status_code == 409 and "steps.0.template" in refused.json()["detail"]
     assert (await api.get(path)).json()["version"] == 1
 
 
@@ -188,34 +188,34 @@ async def test_an_automation_is_not_deleted_while_it_is_active_or_somebody_is_in
 @pytest.mark.parametrize(
     ("parts", "place", "words"),
     [
-        ({"steps": [{"type": "send", "template": "nobody-has-it"}]}, "steps[0].template", "no template 'nobody"),
+        ({"steps": [{"type": "send", "template": "nobody-has-it"}]}, "steps.0.template", "no template 'nobody"),
         (
             {
                 "steps": [
                     {"type": "branch", "if": {"bucket": [0, 9]}, "else": [{"type": "send", "content": {"html": "x"}}]}
                 ]
             },
-            "steps[0].else[0].content: subject",
+            "steps.0.else.0.content.subject",
             "The subject is empty",
         ),
         (
             {"steps": [{"type": "send", "content": {**EMAIL, "from_email": "me@elsewhere.example"}}]},
-            "steps[0].content: from_email",
+            "steps.0.content.from_email",
             "is no sender domain",
         ),
-        ({"steps": [{"type": "send", "channel": "sms", "template": "a"}]}, "steps[0].channel", "Nothing sends by sms"),
+        ({"steps": [{"type": "send", "channel": "sms", "template": "a"}]}, "steps.0.channel", "Nothing sends by sms"),
         (
             {"steps": [{"type": "add_to", "segment": str(UUID(int=7))}]},
-            "steps[0].segment",
+            "steps.0.segment",
             "There is no static segment",
         ),
         ({"entry": {"segment": str(UUID(int=7))}}, "entry", "There is no segment"),
-        ({"exit_on": [{"if": {"segment": str(UUID(int=7))}}]}, "exit_on[0].if", "There is no segment"),
+        ({"exit_on": [{"if": {"segment": str(UUID(int=7))}}]}, "exit_on.0.if", "There is no segment"),
         ({"trigger": {"type": "segment_left", "segment": str(UUID(int=7))}}, "trigger.segment", "There is no segment"),
         ({"topic": "unheard-of"}, "topic", "has no topic"),
-        ({"steps": [{"type": "activity", "name": "reserve"}]}, "steps[0].name", "no activity 'reserve'"),
-        ({"steps": [{"type": "notify", "text": "{{ contact."}]}, "steps[0].text", "line 1"),
-        ({"steps": [{"type": "create_campaign", "campaign": {"name": "C"}}]}, "steps[0].campaign", "no e-mail to send"),
+        ({"steps": [{"type": "activity", "name": "reserve"}]}, "steps.0.name", "no activity 'reserve'"),
+        ({"steps": [{"type": "notify", "text": "{{ contact."}]}, "steps.0.text", "line 1"),
+        ({"steps": [{"type": "create_campaign", "campaign": {"name": "C"}}]}, "steps.0.campaign", "no e-mail to send"),
     ],
 )
 async def test_what_stands_in_the_way_is_told_with_its_place(

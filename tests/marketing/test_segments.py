@@ -67,7 +67,7 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"sql": "true"}, "", "Give an object with one of"),
         ({"all": []}, "all", "needs at least one"),
         ({"all": FRENCH}, "all", "takes a list"),
-        ({"any": [FRENCH, 3]}, "any[1]", "Give an object with one of"),
+        ({"any": [FRENCH, 3]}, "any.1", "Give an object with one of"),
         ({"not": [FRENCH]}, "not", "Give an object with one of"),
         ({"all": [FRENCH], "any": [FRENCH]}, "any", "is not understood here"),
         ({"field": "id", "is": "1"}, "field", "There is no such field. There are email"),
@@ -80,14 +80,14 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"field": "country", "is": "FR", "not_in": ["DE"]}, "", "Give exactly one of is, is_not"),
         ({"field": "country", "at_least": 1}, "at_least", "is not understood here. Give one of is, is_not"),
         ({"field": "country", "operator": "is", "operand": "FR"}, "operator", "is not understood here"),
-        ({"field": "country", "in": ["FR", "Atlantis"]}, "in[1]", "'Atlantis' is no country we know"),
+        ({"field": "country", "in": ["FR", "Atlantis"]}, "in.1", "'Atlantis' is no country we know"),
         ({"field": "country", "in": []}, "in", "takes a list of 1 to 1,000 countries"),
         ({"field": "country", "in": ["FR"] * 1001}, "in", "takes a list of 1 to 1,000 countries"),
-        ({"field": "country", "in": [["FR"]]}, "in[0]", "takes a country such as FR"),
+        ({"field": "country", "in": [["FR"]]}, "in.0", "takes a country such as FR"),
         ({"field": "timezone", "is": "Mars"}, "is", "'Mars' is no IANA time zone"),
         ({"field": "first_name", "is": "a\0b"}, "is", "has control characters in it"),
         ({"field": "first_name", "contains": "x" * 1001}, "contains", "is longer than 1,000 characters"),
-        ({"field": "attributes.a", "in": ["x", "x" * 1001]}, "in[1]", "is longer than 1,000 characters"),
+        ({"field": "attributes.a", "in": ["x", "x" * 1001]}, "in.1", "is longer than 1,000 characters"),
         ({"field": "attributes.a", "is": "a\0b"}, "is", "has control characters in it"),
         ({"field": "phone", "starts_with": " - "}, "starts_with", "takes a piece of a phone number"),
         ({"field": "first_name", "starts_with": ""}, "starts_with", "takes a text of 1 to 1,000 characters"),
@@ -130,7 +130,7 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"event": "purchase", "never": True, "count": {"exactly": 1}}, "", "`never` goes with none of"),
         ({"event": "purchase", "where": FRENCH}, "where.field", "There is no such field. There are value"),
         ({"event": "purchase", "where": {"event": "x"}}, "where", "Give an object with one of all"),
-        ({"event": "purchase", "where": {"all": [{"field": "value", "is": "9"}]}}, "where.all[0].is", "takes a number"),
+        ({"event": "purchase", "where": {"all": [{"field": "value", "is": "9"}]}}, "where.all.0.is", "takes a number"),
         ({"event": "purchase", "where": {"not": {"field": "campaign_id", "is": "1"}}}, "where.not.is", "takes an id"),
         ({"event": "purchase", "when": "today"}, "when", "is not understood here. Take it out"),
         ({"total": "purchase", "at_least": 1}, "total", "takes a number of an event, such as purchase.value"),
@@ -140,7 +140,7 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"bucket": [5, 5]}, "bucket", "has nothing in it: from 5 to below 5 there is none"),
         ({"bucket": [0, 5], "seed": "x" * 101}, "seed", "is longer than 100 characters"),
         ({"bucket": [0, 5], "seed": 7}, "seed", "takes a text"),
-        ({"bucket": [0, 101]}, "bucket[1]", "takes a whole number from 0 to 100"),
+        ({"bucket": [0, 101]}, "bucket.1", "takes a whole number from 0 to 100"),
         ({"bucket": 10}, "bucket", "takes a list of two"),
         ({"segment": "vips"}, "segment", "takes an id"),
         ({"named": "whales"}, "named", "takes one of spending_level, engagement"),
@@ -159,7 +159,7 @@ def nested(depth: int, inner: Any = FRENCH) -> Any:
         ({"named": "engagement", "is": "engaged", "recent": "1 year"}, "", "`recent` must be shorter than `past`"),
         (
             {"all": [FRENCH, {"any": [{"field": "tags", "contains_any": ["x", 7]}]}]},
-            "all[1].any[0].contains_any[1]",
+            "all.1.any.0.contains_any.1",
             "",
         ),
     ],
@@ -212,7 +212,7 @@ def test_criteria_have_as_many_nodes_as_promised_and_no_more() -> None:
     for number in (500, 1_000_000):
         with pytest.raises(InvalidCriteria, match="at most 500 nodes") as caught:
             parse({"any": [FRENCH] * number})
-        assert caught.value.path == "any[499]"
+        assert caught.value.path == "any.499"
 
 
 def test_criteria_have_as_many_values_as_promised_and_no_more() -> None:
@@ -220,7 +220,7 @@ def test_criteria_have_as_many_values_as_promised_and_no_more() -> None:
     assert parse({"any": [thousand] * 10})
     with pytest.raises(InvalidCriteria, match="at most 10,000 values") as caught:
         parse({"any": [*[thousand] * 10, FRENCH, {"field": "country", "in": ["FR"]}]})
-    assert caught.value.path == "any[11]"
+    assert caught.value.path == "any.11"
 
 
 def test_what_a_name_stands_for_counts_too() -> None:

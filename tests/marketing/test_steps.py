@@ -60,17 +60,17 @@ def nested(depth: int) -> Any:
         ({"type": "wait_for", "event": "purchase"}, ".within", "is missing"),
         (
             {"type": "wait_for", "event": "a", "within": "1 day", "where": {"any": [{"field": "worth", "is": 1}]}},
-            ".where.any[0].field",
+            ".where.any.0.field",
             "There is no such field. There are value",
         ),
         ({"type": "branch", "then": [EXIT]}, ".if", "is missing"),
-        ({"type": "branch", "if": {"all": [{"field": "x", "is": 1}]}}, ".if.all[0].field", "There is no such field"),
-        ({"type": "branch", "if": FRENCH, "then": [EXIT, {"type": "wait"}]}, ".then[1].duration", "is missing"),
+        ({"type": "branch", "if": {"all": [{"field": "x", "is": 1}]}}, ".if.all.0.field", "There is no such field"),
+        ({"type": "branch", "if": FRENCH, "then": [EXIT, {"type": "wait"}]}, ".then.1.duration", "is missing"),
         ({"type": "branch", "if": FRENCH, "else": EXIT}, ".else", "takes a list"),
         ({"type": "split", "variants": {"a": {"weight": 1}}}, ".variants", "at least 2"),
         (
             {"type": "split", "variants": {"a": {"weight": 1}, "b": {"weight": 1, "steps": [{"type": "tag"}]}}},
-            ".variants.b.steps[0]",
+            ".variants.b.steps.0",
             "name at least one tag",
         ),
         ({"type": "add_to", "segment": ""}, ".segment", "needs at least 1"),
@@ -86,23 +86,23 @@ def nested(depth: int) -> Any:
 )
 def test_what_is_wrong_is_told_with_its_place(bad: Any, place: str, words: str) -> None:
     where, message = told(EXIT, bad)[0]
-    assert (where, words in message) == (f"steps[1]{place}", True), (where, message)
+    assert (where, words in message) == (f"steps.1{place}", True), (where, message)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert [where for where, _ in told({"type": "wait"}, EXIT, {"type": "split", "variants": {}}, nested(11))] == [
-        "steps[3].then[0].then[0].then[0].then[0].then[0].then[0].then[0].then[0].then[0].then"
+        "steps.3.then.0.then.0.then.0.then.0.then.0.then.0.then.0.then.0.then.0.then"
     ]
     assert [where for where, _ in told({"type": "wait"}, EXIT, {"type": "split", "variants": {}})] == [
-        "steps[0].duration",
-        "steps[2].variants",
+        "steps.0.duration",
+        "steps.2.variants",
     ]
 
 
 def test_steps_are_as_deep_and_as_many_as_promised_and_no_more() -> None:
     assert read(nested(DEEPEST))
     ((where, message),) = told(nested(DEEPEST + 1))
-    assert where == "steps[0]" + ".then[0]" * (DEEPEST - 1) + ".then" and "at most 10 levels deep" in message
+    assert where == "steps.0" + ".then.0" * (DEEPEST - 1) + ".then" and "at most 10 levels deep" in message
     assert len(read(*[EXIT] * MOST_STEPS)) == MOST_STEPS
     ((_, message),) = told(*[EXIT] * (MOST_STEPS - 1), nested(2))
     assert "at most 200 steps" in message
@@ -148,7 +148,7 @@ def test_steps_are_numbered_by_kind_in_reading_order_around_the_names_that_are_g
 def test_two_steps_of_one_name_are_refused() -> None:
     named = {**EXIT, "id": "end"}
     assert told(named, {"type": "branch", "if": FRENCH, "else": [named]}) == [
-        ("steps[1].else[0].id", "Another step is called 'end' already.")
+        ("steps.1.else.0.id", "Another step is called 'end' already.")
     ]
 
 
@@ -156,7 +156,7 @@ def test_places_are_where_steps_are_written() -> None:
     split = {"type": "split", "variants": {"a": {"weight": 1, "steps": [EXIT]}, "b": {"weight": 1}}}
     steps = read({"type": "wait_for", "event": "purchase", "within": "1 day", "then": [EXIT], "else": [split]})
     assert [path(place) for place, _ in walk(steps)] == [
-        *("steps[0]", "steps[0].then[0]", "steps[0].else[0]", "steps[0].else[0].variants.a.steps[0]")
+        *("steps.0", "steps.0.then.0", "steps.0.else.0", "steps.0.else.0.variants.a.steps.0")
     ]
 
 
