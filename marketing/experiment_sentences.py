@@ -1,0 +1,104 @@
+"""How does the result of an experiment read in English?"""
+
+import math
+from collections.abc import Sequence
+
+from marketing.experiment_results import Comparison, Metric, Results, VariantResult
+
+_DID = {Metric.OPEN_RATE: "opened", Metric.CLICK_RATE: "clicked", Metric.CONVERSION_RATE: "converted"}
+_MONEY = Metric.REVENUE_PER_RECIPIENT
+
+
+def sentence(results: Results) -> str:
+    """One sentence: who leads by how much, what chance alone would do, and whether that may be believed already."""
+    leader, pair = results.leader, deciding(results)
+    seen = [each for each in results.variants if each.estimate is not None]
+    if len(results.variants) == 1:
+        return f"There is only {results.control}: nothing to compare it with."
+    if len(seen) < 2:
+        return "Too early to say: too few variants have been sent to anyone yet."
+    if leader is None or pair is None:
+        what = "paid" if results.metric is _MONEY else _DID[results.metric]
+        everybody = all(each.successes == each.recipients for each in seen) and results.metric is not _MONEY
+        return f"Nothing to tell the variants apart: {'everybody' if everybody else 'nobody'} has {what} so far."
+    by_name = {each.name: each for each in results.variants}
+    said = _against(results.metric, by_name[pair.variant], by_name[pair.baseline], pair)
+    return f"{said}{'' if results.adaptive else _chance(pair)}; {_verdict(results, pair)}."
+
+
+def deciding(results: Results) -> Comparison | None:
+    """What the leader stands or falls with: its comparison with the control, or the control's with the next best."""
+    values = {each.name: each.estimate.value for each in results.variants if each.estimate}
+    leader = results.leader
+    if leader is None or len(values) < 2:
+        return None
+    others = [name for name in values if name != leader]
+    wanted = {leader, results.control if results.control in others else max(others, key=values.__getitem__)}
+    return next(each for each in results.comparisons if {each.variant, each.baseline} == wanted)
+
+
+def _against(metric: Metric, a: VariantResult, b: VariantResult, pair: Comparison) -> str:
+    """The better one first."""
+    of, flipped = pair.difference, pair.difference.value < 0
+    ahead, behind = (b, a) if flipped else (a, b)
+    assert ahead.estimate is not None and behind.estimate is not None  # compared are those that have one
+    low, high = (-of.high, -of.low) if flipped else (of.low, of.high)
+    best, second, more = ahead.estimate.value, behind.estimate.value, abs(of.value)
+    if metric is _MONEY:
+        said = _written([best, second, more, low, high], high - low, 2)
+        rates, unit = f"{ahead.name} earned {said[0]} per recipient, {behind.name} {said[1]}", ""
+    else:
+        said = _written([share * 100 for share in (best, second, more, low, high)], (high - low) * 100, 1)
+        rates, unit = (
+            f"{said[0]} % of {ahead.name}'s recipients {_DID[metric]}, {said[1]} % of {behind.name}'s",
+            " points",
+        )
+    difference = f"{said[2]}{unit} more" if float(said[2].replace(",", "")) else "no difference"
+    return f"{rates}: {difference} ({of.confidence * 100:.4g} % interval {said[3]} to {said[4]})"
+
+
+def _written(numbers: Sequence[float], width: float, decimals: int) -> list[str]:
+    """All with as many decimals as an interval of this width is worth."""
+    worth = decimals if width <= 0 else min(6, max(decimals, math.ceil(-math.log10(width / 2))))
+    return [f"{round(number, worth) + 0.0:,.{worth}f}".replace("-", "−") for number in numbers]
+
+
+def _chance(pair: Comparison) -> str:
+    p = pair.test.p_adjusted
+    if p > 0.995:
+        return ""
+    share = f"{_percent_of_chance(p)} of experiments"
+    return f"; if they were equally good, luck alone would show as much in {share}"
+
+
+def _percent_of_chance(p: float) -> str:
+    return "fewer than 0.01 %" if p < 0.0001 else f"{p * 100:.2g} %"
+
+
+def _verdict(results: Results, pair: Comparison) -> str:
+    if results.sample_ratio and results.sample_ratio.mismatch:
+        return "not to be believed, as the variants did not get the shares of recipients that they should have"
+    if results.adaptive:
+        chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
+        return (
+            f"shares follow the results, so no test applies: {results.leader} is the best with probability {chance:.2f}"
+        )
+    winner = results.winner_at_any_time
+    if winner is not None:
+        return "it may be believed now, however often you have looked"
+    if results.winner_if_planned is not None:
+        return (
+            "it may be believed if this was the moment to look that was planned, and is too early to say if it was not"
+        )
+    more = pair.reach.more_recipients_per_variant
+    if more is None:
+        return "too early to say, and so small a difference may never be found"
+    if more == 0:
+        return "too early to say"
+    return f"too early to say: about {_rounded(more):,} more recipients per variant are needed"
+
+
+def _rounded(n: int) -> int:
+    """To two digits: it is an estimate."""
+    step: int = 10 ** max(0, len(str(n)) - 2)
+    return -(-n // step) * step
