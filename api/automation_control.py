@@ -13,7 +13,7 @@ from api.automation_checks import check_activatable
 from api.automations import AutomationAnswer, as_read, find
 from api.campaign_control import Why
 from api.errors import Conflict
-from database import automations
+from database import automations, cohorts
 from database.automations import Automation
 from marketing.automations import AutomationState, subjects
 from marketing.problems import Problem
@@ -35,6 +35,8 @@ async def activate_automation(automation_id: UUID, request: Request, caller: Edi
     async with caller.transaction() as tx:
         await automations.alone(tx, caller.account_id)
         automation = await find(tx, automation_id, lock=True)
+        if automation.state is AutomationState.DRAFT and await cohorts.somebody_waits(tx, automation_id):
+            raise Conflict("Those who waited to begin when it was cancelled are still leaving. Try again in a moment.")
         written = code.newest(automation.definition.code or "")
         if written and written.version != automation.version:  # the code has come on
             newer = written.definition.model_copy(update={"name": automation.name})

@@ -185,6 +185,19 @@ async def test_an_automation_is_not_deleted_while_it_is_active_or_somebody_is_in
 # -- activated -------------------------------------------------------------------------------------------------------
 
 
+async def test_it_is_not_activated_while_those_are_leaving_who_waited_when_it_was_cancelled(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    path = await created(api)
+    (one,) = await people(account, 1)
+    await inside(account, path, one, state="pending")
+    refused = await api.post(f"{path}/activate")
+    assert refused.status_code == 409 and "still leaving" in refused.json()["detail"]
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE enrollments SET state = 'cancelled', left_at = now()"))
+    assert (await api.post(f"{path}/activate")).status_code == 202
+
+
 @pytest.mark.parametrize(
     ("parts", "place", "words"),
     [

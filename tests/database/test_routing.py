@@ -475,6 +475,28 @@ async def test_whoever_must_leave_before_a_cohort_has_taken_it_in_ends_on_record
     }
 
 
+async def test_of_many_who_wait_at_a_cancel_the_rest_leaves_later_and_none_is_taken_in(account: TestAccount) -> None:
+    source = await automation(account)
+    many = cohorts.CANCELLED_AT_ONCE + 3
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("""
+                INSERT INTO enrollments (account_id, source_id, contact_id, cause)
+                SELECT :account, :source, uuidv7(), 'event:1' FROM generate_series(1, :many)
+            """),
+            {"account": account.id, "source": source, "many": many},
+        )
+    async with account.transaction() as tx:
+        await automations.cancel(tx, account.id, source, now=NOW)
+    assert (await figures(account, source)) == {"cancelled": cohorts.CANCELLED_AT_ONCE}
+    assert await form(account, source) is None
+    assert [each.pending for each in await sources.open_sources(account.database) if each.source_id == source] == [True]
+    async with account.transaction() as tx:
+        assert await leaving.cancel_pending(tx, account.id, source, "cancelled", now=NOW, limit=500) == 3
+    assert (await figures(account, source)) == {"cancelled": many}
+    assert source not in {each.source_id for each in await sources.open_sources(account.database)}
+
+
 async def test_those_who_wait_for_a_cohort_are_cancelled_a_few_at_a_time(account: TestAccount) -> None:
     source = await automation(account)
     await happens(account, "order.placed", *await people(account, 3))

@@ -151,15 +151,20 @@ CREATE FUNCTION journey_touches_waiting() RETURNS TABLE (touches bigint, seconds
                  coalesce((SELECT extract(epoch FROM clock_timestamp() - touched_at)::float8 FROM journey_touches
                            ORDER BY id LIMIT 1), 0) $$;
 
--- The automations and drips that enroll, or have somebody inside, and whether anybody is pending.
+-- The automations and drips that enroll, or have somebody inside, and whether anybody is pending. If somebody is after a
+-- cancel, they are still being let go, some at a time.
 CREATE FUNCTION open_sources() RETURNS TABLE (account_id uuid, source_id uuid, kind text, state text, pending boolean)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
-    AS $$ SELECT source.*, EXISTS (SELECT FROM enrollments e WHERE e.source_id = source.id AND e.state = 'pending')
-          FROM (SELECT a.account_id, a.id, 'automation', a.state FROM automations a
-                WHERE a.deleted_at IS NULL AND a.state IN ('active', 'paused')
+    AS $$ SELECT source.account_id, source.id, source.kind, source.state, waiting.pending
+          FROM (SELECT a.account_id, a.id, 'automation', a.state, a.deleted_at IS NULL AND a.state <> 'draft'
+                FROM automations a
                 UNION ALL
-                SELECT c.account_id, c.id, 'drip', c.state FROM campaigns c
-                WHERE c.kind = 'drip' AND c.finished_at IS NULL AND c.launched_at IS NOT NULL) AS source $$;
+                SELECT c.account_id, c.id, 'drip', c.state, true FROM campaigns c
+                WHERE c.kind = 'drip' AND c.finished_at IS NULL AND c.launched_at IS NOT NULL
+               ) AS source (account_id, id, kind, state, goes_on) CROSS JOIN LATERAL (
+                SELECT EXISTS (SELECT FROM enrollments e WHERE e.source_id = source.id AND e.state = 'pending')
+               ) AS waiting (pending)
+          WHERE goes_on OR pending $$;
 
 -- The cohorts that were formed before a moment and are not over, and whether any of those inside has taken a step.
 CREATE FUNCTION open_cohorts(before timestamptz) RETURNS TABLE (account_id uuid, source_id uuid, kind text, cohort int,
