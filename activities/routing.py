@@ -155,7 +155,7 @@ class Routing:
         known = None if input.cohort is None else Known(input.cohort, input.members)
         async with self.database.transaction(input.account_id) as tx:
             of = (tx, input.account_id, input.source_id, input.kind)
-            cohort = await cohorts.form(*of, known, joins=input.joins, limit=input.limit)
+            cohort = await cohorts.form(*of, known, joins=input.joins, limit=input.limit, now=input.now)
             if cohort is None:
                 return Formed()
             formed = as_formed(cohort, more=await cohorts.somebody_waits(tx, input.source_id))

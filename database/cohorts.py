@@ -8,9 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from database import leaving, step_counters
+from database import leaving, sources, step_counters
 from database.engine import Connection, plan_anew
 from database.leaving import BEGAN_AT
+from database.looking_back import look_back
 from database.sources import Kind
 
 
@@ -58,12 +59,14 @@ _NEWEST = text("""
 _OLDEST = text("""
     SELECT version FROM enrollments WHERE source_id = :source_id AND state = 'pending' ORDER BY id LIMIT 1
 """)
+_LONGEST = text("""
+    SELECT id, contact_id FROM enrollments WHERE source_id = :source_id AND state = 'pending' AND version = :version
+    ORDER BY id LIMIT :room FOR UPDATE SKIP LOCKED
+""")
 _CLAIM = text("""
-    WITH claimed AS (
-        SELECT id FROM enrollments WHERE source_id = :source_id AND state = 'pending' AND version = :version
-        ORDER BY id LIMIT :room FOR UPDATE SKIP LOCKED
-    ), numbered AS (
-        SELECT id, CAST(:first AS bigint) - 1 + row_number() OVER (ORDER BY id) AS member FROM claimed
+    WITH numbered AS (
+        SELECT id, CAST(:first AS bigint) - 1 + row_number() OVER (ORDER BY id) AS member FROM enrollments
+        WHERE id = ANY (CAST(:ids AS uuid[])) AND state = 'pending'
     )
     UPDATE enrollments SET state = 'active', cohort = :number, member = numbered.member
     FROM numbered WHERE enrollments.id = numbered.id
@@ -98,12 +101,24 @@ _VERSION: Mapping[Kind, Any] = {
 
 
 async def form(
-    tx: Connection, account_id: UUID, source_id: UUID, kind: Kind, known: Known | None, *, joins: bool, limit: int
+    tx: Connection,
+    account_id: UUID,
+    source_id: UUID,
+    kind: Kind,
+    known: Known | None,
+    *,
+    joins: bool,
+    limit: int,
+    now: datetime,
+    prune: bool = True,
 ) -> Cohort | None:
     """Put those who have waited longest into a new cohort, or into the newest; None if nobody waits.
 
     What was formed before, and `known` does not have, is what is answered first: the answer was lost. Whoever knows of
     none may have lost the first answer, or all: the newest is answered if nobody in it has taken a step.
+
+    Args:
+        prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
     """
     await plan_anew(tx)
     await tx.execute(_LOCK, {"source_id": str(source_id)})
@@ -119,11 +134,24 @@ async def form(
     grows = joins and newest and (newest.state, newest.version) == ("open", version) and newest.members < limit
     number, first = (newest.number, newest.members) if newest and grows else (newest.number + 1 if newest else 1, 0)
     of = {"account_id": account_id, "source_id": source_id, "number": number, "version": version, "first": first}
-    claimed = (await tx.execute(_CLAIM, {**of, "room": limit - first})).rowcount
+    claimed = await _claim(tx, of, room=limit - first, now=now, prune=prune)
     if not claimed:
         return None
     await tx.execute(_GROW if grows else _NEW, {**of, "members": first + claimed})
     return await read(tx, source_id, kind, number, version, first=first)
+
+
+async def _claim(tx: Connection, of: dict[str, Any], *, room: int, now: datetime, prune: bool) -> int:
+    """Put those who have waited longest into a cohort; how many they are. Whoever has met what makes contacts leave,
+    and was not inside yet when that was told, leaves before that."""
+    source = (await sources.read(tx, [of["source_id"]])).get(of["source_id"])
+    while waiting := (await tx.execute(_LONGEST, {**of, "room": room})).all():
+        if source:
+            those = [row.contact_id for row in waiting]
+            await look_back(tx, of["account_id"], source, those, now=now, prune=prune)
+        if claimed := (await tx.execute(_CLAIM, {**of, "ids": [row.id for row in waiting]})).rowcount:
+            return claimed
+    return 0
 
 
 async def read(tx: Connection, source_id: UUID, kind: Kind, number: int, version: int, *, first: int = 0) -> Cohort:

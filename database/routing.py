@@ -19,6 +19,7 @@ from database.engine import Connection, plan_anew
 from database.enrolling import Candidate, enroll
 from database.journey_touches import Touch
 from database.leaving import DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
+from database.looking_back import look_back
 from database.segments import condition, event_condition, plan_well
 from database.sources import Kind, Source
 from marketing.automations import GoalEvent
@@ -290,38 +291,10 @@ class _Turn:
     async def look_back(self) -> None:
         """Of what those who entered did since, we may have been told before they were inside: of what comes in bulk
         later than of what comes one by one."""
-        reasons: dict[UUID, str] = {}
         for source in self.sources.values():
-            entered = {each.contact_id for each in self.touches if self._is(each, "trigger", of=source.id)}
-            asked: list[tuple[str, GoalEvent | ExitEvent]] = [(GOAL, each) for each in source.goals]
-            asked += [(EXIT, each) for each in source.terms.exit_on if isinstance(each, ExitEvent)]
-            found: dict[UUID, tuple[datetime, UUID, str]] = {}
-            for reason, event in asked if entered else ():
-                for id, first in (await self._since(source, entered, event)).items():
-                    found[id] = min(found.get(id, (*first, reason)), (*first, reason))
-            reasons |= {id: reason for id, (*_, reason) in found.items()}
-        await leaving.end_pending(self.tx, self.account_id, reasons, now=self.now)
-
-    async def _since(
-        self, source: Source, contacts: Collection[UUID], asked: GoalEvent | ExitEvent
-    ) -> dict[UUID, tuple[datetime, UUID]]:
-        """The first such event of each who is pending, by pass: when it occurred, and its id."""
-        holds, parameters = event_condition(asked.where, now=self.now, prefix="where_") if asked.where else ("true", {})
-        pruned = "AND events.id >= uuidv7_floor(began_at - interval '1 hour')" if self.rehearsed is None else ""
-        query = text(f"""
-            SELECT pending.id, event.* FROM (
-                SELECT id, contact_id, event_id, {leaving.BEGAN_AT} AS began_at FROM enrollments
-                WHERE source_id = :source_id AND contact_id = ANY (CAST(:contacts AS uuid[])) AND state = 'pending'
-            ) AS pending CROSS JOIN LATERAL (
-                SELECT occurred_at, events.id AS event_id FROM events
-                WHERE events.contact_id = pending.contact_id AND name = :event AND NOT machine
-                AND occurred_at >= began_at
-                AND (occurred_at > began_at OR events.id > pending.event_id) {pruned} AND {holds}
-                ORDER BY occurred_at, events.id LIMIT 1
-            ) AS event
-        """)
-        given = {**parameters, "source_id": source.id, "contacts": list(contacts), "event": asked.event}
-        return {row.id: (row.occurred_at, row.event_id) for row in await self.tx.execute(query, given)}
+            if entered := {each.contact_id for each in self.touches if self._is(each, "trigger", of=source.id)}:
+                prune = self.rehearsed is None
+                await look_back(self.tx, self.account_id, source, entered, now=self.now, prune=prune)
 
     async def _triggering(self, source: Source) -> list[Touch]:
         """The touches that let somebody in."""

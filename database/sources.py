@@ -68,7 +68,7 @@ class Source:
     @cached_property
     def channels(self) -> frozenset[str]:
         """On which it sends; of what is written in Python nobody knows, so it is e-mail."""
-        return frozenset(_channels(self.definition.get("steps", []))) or frozenset({"email"})
+        return frozenset({"email"} if self.code else _channels(self.definition.get("steps", [])))
 
 
 def _channels(part: Any) -> set[str]:

@@ -158,7 +158,8 @@ async def _cast(tx: Connection, account_id: UUID, play: Play, most_events: int) 
     candidates = [Candidate(each.id, "rehearsal", trigger=play.event) for each in play.players]
     outcomes = await enroll_each(tx, account_id, source, candidates, now=play.starts_at, prune=False)
     refused = {each: outcome for outcome, those in outcomes.items() if outcome != "enrolled" for each in those}
-    formed = await cohorts.form(tx, account_id, source_id, "automation", None, joins=False, limit=len(candidates))
+    how: dict[str, Any] = {"joins": False, "limit": len(candidates), "now": play.starts_at, "prune": False}
+    formed = await cohorts.form(tx, account_id, source_id, "automation", None, **how)
     places = await rehearsals.places(tx, source_id, formed.number) if formed else []
     newcomers = formed.members if formed else []
     input = CohortInput(

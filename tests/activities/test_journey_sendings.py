@@ -250,7 +250,7 @@ async def test_whoever_was_inside_at_a_cancel_gets_nothing_though_it_is_active_a
         assert found.one() == ("cancelled", "Wrong price")
         figures = await tx.execute(text("SELECT name, n FROM step_counters"))
         assert figures.all() == [("cancelled", 1)]
-        assert await cohorts.form(tx, account.id, source, "automation", None, joins=True, limit=9) is None
+        assert await cohorts.form(tx, account.id, source, "automation", None, joins=True, limit=9, now=NOW) is None
     await execute(account, query, a=account.id, id=source, number=2)
     await execute(account, place, id=taken.inside.contacts[0], state="active", cohort=2, member=0)
     assert await taken.take(

@@ -51,7 +51,12 @@ async def route(account: TestAccount, *, forget: bool = True, bulk: bool = False
 async def form(account: TestAccount, source: UUID, **how: Any) -> cohorts.Cohort | None:
     async with account.transaction() as tx:
         return await cohorts.form(
-            tx, account.id, source, "automation", how.pop("known", None), **{"joins": False, "limit": 1000, **how}
+            tx,
+            account.id,
+            source,
+            "automation",
+            how.pop("known", None),
+            **{"joins": False, "limit": 1000, "now": NOW, **how},
         )
 
 

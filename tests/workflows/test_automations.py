@@ -29,6 +29,8 @@ from workflows.journey_inputs import AutomationInput
 from workflows.journeys import JourneySweepWorkflow
 from workflows.options import AUTOMATIONS
 
+NOW = datetime.now(UTC)
+
 
 @pytest.fixture
 async def automating(
@@ -316,7 +318,7 @@ async def test_a_cohort_that_was_formed_and_never_begun_is_begun(automating: Aut
     async with automating.account.transaction() as tx:
         found = await sources.read(tx, [automation])
         await enroll(tx, automating.account.id, found[automation], [Candidate(zoe, "launch")], now=datetime.now(UTC))
-        await cohorts.form(tx, automating.account.id, automation, "automation", None, joins=False, limit=1000)
+        await cohorts.form(tx, automating.account.id, automation, "automation", None, joins=False, limit=1000, now=NOW)
     await automating.long_ago()
     lost = await ActivityEnvironment().run(routing(automating.account, automating.temporal).find_lost)
     (again,) = [each for each in lost.cohorts if each.source_id == automation]
@@ -334,7 +336,7 @@ async def test_a_lost_cohort_that_can_not_be_read_keeps_no_other_from_being_begu
         async with account.transaction() as tx:
             found = await sources.read(tx, [automation])
             await enroll(tx, account.id, found[automation], [Candidate(contact, "launch")], now=datetime.now(UTC))
-            await cohorts.form(tx, account.id, automation, "automation", None, joins=False, limit=1000)
+            await cohorts.form(tx, account.id, automation, "automation", None, joins=False, limit=1000, now=NOW)
     await automating.long_ago()
     async with account.transaction() as tx:
         for table in ("enrollments", "cohorts"):  # there is no such version
@@ -356,7 +358,7 @@ async def test_a_contact_that_leaves_while_its_cohort_is_being_begun_is_told_aga
     async with account.transaction() as tx:
         found = await sources.read(tx, [automation])
         await enroll(tx, account.id, found[automation], [Candidate(zoe, "launch")], now=datetime.now(UTC))
-        formed = await cohorts.form(tx, account.id, automation, "automation", None, joins=False, limit=1000)
+        formed = await cohorts.form(tx, account.id, automation, "automation", None, joins=False, limit=1000, now=NOW)
     await automating.happens("purchase", zoe)
     assert await router.take_turn(account.id) == 0  # nobody is there who could be told
     assert formed

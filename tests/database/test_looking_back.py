@@ -1,0 +1,114 @@
+"""Does whoever is let in leave because of what was routed before others could see them?"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from database import leaving, sources
+from database.engine import Connection
+from database.enrolling import Candidate, enroll
+from tests.audience import people
+from tests.conftest import TestAccount
+from tests.database.test_routing import EARLY, NOW, automation, form, happens, minutes, passes, route, told
+
+NEWS: dict[str, Any] = {"topic": "news", "goal": {"event": "purchase"}, "exit_on": [{"event": "complained"}]}
+
+
+async def let_in(tx: Connection, account: TestAccount, source: UUID, *contacts: UUID) -> None:
+    found = await sources.read(tx, [source])
+    await enroll(tx, account.id, found[source], [Candidate(each, "api:1") for each in contacts], now=NOW)
+
+
+async def refuses(account: TestAccount, contact: UUID, topic: str = "", channel: str = "email") -> None:
+    async with account.transaction() as tx:
+        query = text("""
+            INSERT INTO subscriptions (account_id, contact_id, channel, topic, status)
+            VALUES (:account, :contact, :channel, :topic, 'unsubscribed')
+            ON CONFLICT (contact_id, channel, topic) DO UPDATE SET status = 'unsubscribed', updated_at = now()
+        """)
+        given = {"account": account.id, "contact": contact, "channel": channel, "topic": topic}
+        await tx.execute(query, given)
+
+
+async def is_deleted(account: TestAccount, contact: UUID) -> None:
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE contacts SET deleted_at = now() WHERE id = :id"), {"id": contact})
+
+
+async def what(account: TestAccount, name: str, contact: UUID) -> None:
+    match name:
+        case "unsubscribed":
+            await refuses(account, contact, "news")
+        case "deleted":
+            await is_deleted(account, contact)
+        case _:
+            await happens(account, name, contact)
+
+
+@pytest.mark.parametrize(
+    ("happened", "reason"),
+    [
+        ("purchase", leaving.GOAL),
+        ("complained", leaving.EXIT),
+        ("unsubscribed", leaving.UNSUBSCRIBED),
+        ("deleted", leaving.DELETED),
+    ],
+)
+async def test_what_is_routed_before_an_entry_is_committed_has_that_contact_leave_before_it_begins(
+    account: TestAccount, happened: str, reason: str
+) -> None:
+    source = await automation(account, trigger={"type": "api"}, **NEWS)
+    zoe, joe = await people(account, 2)
+    async with account.transaction() as tx:  # another connection's, as an audience of a million takes its time
+        await let_in(tx, account, source, zoe, joe)
+        await what(account, happened, zoe)
+        assert told(await route(account)) == []
+    formed = await form(account, source)
+    assert formed and [each.contact_id for each in formed.members] == [joe]
+    assert {contact: why for contact, _, why in await passes(account, source)} == {zoe: reason, joe: None}
+    assert await form(account, source) == formed  # the answer was lost
+
+
+async def test_if_all_of_those_who_wait_have_left_there_is_no_cohort(account: TestAccount) -> None:
+    source = await automation(account, trigger={"type": "api"}, **NEWS)
+    zoe, joe = await people(account, 2)
+    async with account.transaction() as tx:
+        await let_in(tx, account, source, zoe, joe)
+        for contact in (zoe, joe):
+            await happens(account, "purchase", contact)
+        await route(account)
+    assert await form(account, source, limit=1) is None
+    assert {reason for *_, reason in await passes(account, source)} == {leaving.GOAL}
+
+
+@pytest.mark.parametrize(
+    ("topic", "at", "left"),
+    [("news", minutes(1), True), ("", minutes(1), True), ("other", minutes(1), False), ("news", minutes(-1), False)],
+)
+async def test_whoever_has_unsubscribed_between_a_trigger_and_the_word_of_it_leaves_at_once(
+    account: TestAccount, topic: str, at: datetime, left: bool
+) -> None:
+    source = await automation(account, **NEWS)
+    (zoe,) = await people(account, 1)
+    await refuses(account, zoe, topic)
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE subscriptions SET updated_at = :at"), {"at": at})
+    await route(account)
+    await happens(account, "order.placed", zoe, occurred_at=EARLY)
+    await route(account)
+    assert await passes(account, source) == [(zoe, *(("exited", "unsubscribed") if left else ("pending", None)))]
+
+
+async def test_whoever_unsubscribes_may_enter_what_sends_nothing_by_that(account: TestAccount) -> None:
+    trigger = {"type": "event", "event": "contact.unsubscribed"}
+    steps: list[dict[str, Any]] = [{"type": "tag", "add": ["gone"]}, {"type": "wait", "duration": "1 day"}]
+    source = await automation(account, trigger=trigger, steps=steps)
+    (zoe,) = await people(account, 1)
+    await happens(account, "contact.unsubscribed", zoe, occurred_at=NOW)
+    await refuses(account, zoe)
+    await route(account)
+    assert await passes(account, source) == [(zoe, "pending", None)]
+    assert await form(account, source)
