@@ -23,6 +23,7 @@ from api import (
     errors,
     events,
     executions,
+    experiment_plans,
     health,
     imports,
     keys,
@@ -65,6 +66,7 @@ ROUTERS = [
     automations.router,
     automation_control.router,
     executions.router,
+    experiment_plans.router,
     rehearsals.router,
     deliveries.router,
 ]

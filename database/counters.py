@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -25,6 +25,16 @@ _ADD = text("""
 _READ = text("""
     SELECT hour, channel, step, name, sum(n)::bigint AS n FROM counters WHERE campaign_id = :campaign_id
     GROUP BY hour, channel, step, name ORDER BY hour, channel, step, name
+""")
+
+_PACE = timedelta(days=28)
+# By source, for their figures are kept by source; of automations all, which have no end.
+_SENT = text("""
+    SELECT coalesce(sum(counted.n), 0)::bigint AS sent, min(counted.hour) AS since FROM (
+        SELECT id FROM campaigns WHERE launched_at IS NOT NULL AND (finished_at IS NULL OR finished_at >= :since)
+        UNION ALL SELECT id FROM automations
+    ) AS sources
+    JOIN counters AS counted ON campaign_id = sources.id AND hour >= :since AND counted.name = 'sent' AND n > 0
 """)
 
 
@@ -81,3 +91,11 @@ async def read(tx: Connection, campaign_id: UUID) -> list[Counted]:
     """All figures of a campaign, per hour, channel and step."""
     rows = await tx.execute(_READ, {"campaign_id": campaign_id})
     return [Counted(row.hour, row.channel, row.step, row.name, row.n) for row in rows]
+
+
+async def sent_per_day(tx: Connection, now: datetime) -> float | None:
+    """How many messages the account has sent a day in the last 28 days, or since its first one; None: nothing."""
+    row = (await tx.execute(_SENT, {"since": now - _PACE})).one()
+    if row.since is None:
+        return None
+    return float(row.sent / max((min(now - row.since, _PACE)) / timedelta(days=1), 1))
