@@ -5,7 +5,7 @@ when done twice, so that another attempt does nothing twice.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -15,13 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
 from activities.heartbeats import beating
-from activities.journey_inputs import CANCELLED, Answer, NoteInput, SourceRef, StepCall
+from activities.journey_inputs import CANCELLED, Answer, Note, NoteInput, SourceRef, StepCall
 from activities.journey_sendings import JourneySendings, nobody_hears
 from activities.letters import Letters
 from channels.base import Channel
-from database import enrollments, journeys, memberships, standings, waits
+from database import enrollments, exposures, journeys, memberships, standings, waits
 from database.engine import Connection, Database
 from database.enrollments import Enrolled, Noted, Over
+from database.exposures import Split
 from database.journeys import Engaged
 from marketing.segments import InvalidCriteria
 from marketing.steps import Changes
@@ -214,8 +215,9 @@ class Journeys:
 
     @activity.defn
     async def note(self, input: NoteInput) -> None:
-        """Write down where the members of a cohort are, for people to read."""
+        """Write down where the members of a cohort are, for people to read, and which way each split has led them."""
         async with self.database.transaction(input.account_id) as tx:
+            await exposures.record(tx, input.source_id, input.cohort, _splits(input.notes))
             await enrollments.note(
                 tx,
                 input.account_id,
@@ -257,6 +259,14 @@ class Journeys:
 
 _NOTED = ("step", "kind", "entered_at", "left_at", "due_at", "outcome", "error", "broken_off")
 _OVER = ("members", "state", "at", "reason", "problem", "converted")
+
+
+def _splits(notes: Iterable[Note]) -> list[Split]:
+    return [
+        Split([each.member for each in note.callers], note.step, note.outcome, note.left_at)
+        for note in notes
+        if note.kind == "split" and note.left_at
+    ]
 
 
 def _done(_: Enrolled) -> Answer:
