@@ -1,5 +1,6 @@
 """`/api/segments`: who belongs, by criteria or by hand."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -12,7 +13,7 @@ from api.errors import Conflict, Malformed, NotFound
 from api.paging import Cursor, Limit, Page, page_of
 from database import stored_segments
 from database.engine import Connection
-from database.stored_segments import Segment, SegmentFilter
+from database.stored_segments import Segment, SegmentFilter, User
 from marketing.segment_sentences import describe
 from marketing.segments import Criteria, follows, segments_in, written
 from marketing.stored_segments import SegmentDefinition, SegmentKind, SegmentState, loop, named_in
@@ -85,6 +86,8 @@ async def replace_segment(
         segment = await find(tx, segment_id, lock=True)
         if definition.kind is not segment.kind:
             raise Conflict(f"This segment is {segment.kind} and stays so. Make another one: POST /api/segments.")
+        if definition.name != segment.name:
+            _check_unused(f"“{segment.name}” is called by its name by", await stored_segments.callers(tx, segment))
         await check_named(tx, definition.criteria, "body.criteria")
         await _check_for_loops(tx, segment_id, definition)
         replaced = await stored_segments.replace(tx, caller.account_id, segment, definition)
@@ -100,13 +103,7 @@ async def delete_segment(segment_id: UUID, caller: Editor) -> None:
     async with caller.transaction() as tx:
         await stored_segments.alone(tx, caller.account_id)
         segment = await find(tx, segment_id, lock=True)
-        if users := await stored_segments.users(tx, segment_id):
-            who = ", ".join(f"the {each.kind} “{each.name}”" for each in users[:3])
-            more = f" and {len(users) - 3} more" if len(users) > 3 else ""
-            raise Conflict(
-                f"“{segment.name}” is used by {who}{more}. Change, cancel or delete what uses it first.",
-                used_by=[{"kind": each.kind, "id": str(each.id), "name": each.name} for each in users],
-            )
+        _check_unused(f"“{segment.name}” is used by", await stored_segments.users(tx, segment_id))
         await stored_segments.remove(tx, segment_id)
 
 
@@ -123,6 +120,16 @@ async def refresh_segment(segment_id: UUID, request: Request, caller: Editor) ->
 
 
 # -- what is checked, and told ---------------------------------------------------------------------------------------
+
+
+def _check_unused(told: str, users: Sequence[User]) -> None:
+    if users:
+        who = ", ".join(f"the {each.kind} “{each.name}”" for each in users[:3])
+        more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+        raise Conflict(
+            f"{told} {who}{more}. Change, cancel or delete what uses it first.",
+            used_by=[{"kind": each.kind, "id": str(each.id), "name": each.name} for each in users],
+        )
 
 
 async def find(tx: Connection, segment_id: UUID, *, lock: bool = False) -> Segment:

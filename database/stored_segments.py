@@ -224,3 +224,21 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
         {"subject": f"{_SEGMENT}{segment_id}", "id": str(segment_id), "limit": limit},
     )
     return [User(row.kind, row.id, row.name) for row in rows]
+
+
+async def callers(tx: Connection, segment: Segment, limit: int = 20) -> list[User]:
+    """The automations that were active and know a static segment by its name."""
+    if segment.kind is not SegmentKind.STATIC:
+        return []
+    rows = await tx.execute(
+        text("""
+            SELECT automations.id, name FROM automations JOIN automation_versions
+                ON automation_id = automations.id AND automation_versions.version = automations.version
+            WHERE state <> 'draft' AND deleted_at IS NULL
+            AND jsonb_path_exists(
+                definition, '$.** ? (@.segment == $name)', jsonb_build_object('name', CAST(:name AS text)))
+            ORDER BY id LIMIT :limit
+        """),
+        {"name": segment.name, "limit": limit},
+    )
+    return [User("automation", row.id, row.name) for row in rows]

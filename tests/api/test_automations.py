@@ -311,6 +311,9 @@ async def test_what_an_active_automation_uses_is_not_deleted(api: httpx.AsyncCli
         assert refused.status_code == 409
         assert [user["name"] for user in refused.json()["used_by"]] == ["Welcome"]
     assert (await api.put(f"/api/templates/{by_name}", json={**template, "name": "Home"})).status_code == 409
+    renamed = await api.put(f"/api/segments/{leads}", json={"name": "Prospects", "kind": "static"})
+    assert (renamed.status_code, [user["name"] for user in renamed.json()["used_by"]]) == (409, ["Welcome"])
+    assert (await api.put(f"/api/segments/{vips}", json={"name": "Best", "kind": "static"})).status_code == 200
     assert (await api.put(f"/api/templates/{by_id}", json={**template, "name": "Another"})).status_code == 200
     await api.post(f"{path}/deactivate")
     await api.delete(path)
