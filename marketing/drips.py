@@ -1,5 +1,6 @@
 """What is a drip: which messages follow each other, when, and who stops getting them?"""
 
+from abc import ABC, abstractmethod
 from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -82,7 +83,7 @@ class DripMessage(BaseModel):
         return self.content if self.template is None else None
 
 
-class _Calendar(BaseModel):
+class _Calendar(BaseModel, ABC):
     """Days on which messages leave, one after the other, at a local time."""
 
     model_config = ConfigDict(extra="forbid")
@@ -91,8 +92,9 @@ class _Calendar(BaseModel):
     timezone: ZoneOrRecipient = RECIPIENT
     until: Day | None = Field(None, description="The last day on which a message may leave.")
 
+    @abstractmethod
     def falls_on(self, day: date) -> bool:
-        raise NotImplementedError
+        """Whether messages leave on this day."""
 
 
 class Daily(_Calendar):

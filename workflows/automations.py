@@ -2,14 +2,13 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict
+from typing import Literal
 
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.common import (
     Priority,
     SearchAttributeKey,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -32,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
         cohort_workflow_id,
         workflow_id,
     )
-    from workflows.options import AUTOMATIONS, CRUNCHING, PRIORITY_AUTOMATION, QUICK, STARTING, TELLING
+    from workflows.options import AUTOMATIONS, CRUNCHING, PRIORITY_AUTOMATION, QUICK, STARTING, TELLING, StartOptions
     from workflows.search_attributes import keywords
 
 STATE = SearchAttributeKey.for_keyword("State")
@@ -42,13 +41,6 @@ LINGER = timedelta(seconds=0.2)
 YOUNG = timedelta(hours=1)
 # A drip looks from time to time whether it is over, for its last day may have passed.
 LOOK_AGAIN = timedelta(hours=1)
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    priority: Priority
-    static_summary: str
 
 
 def start_options(input: AutomationInput) -> StartOptions:

@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
@@ -25,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
         WaveOfShards,
     )
     from workflows.inputs import CampaignInput, CampaignProgressState, Command, Progress
-    from workflows.options import CRUNCHING, PRIORITY_BROADCAST, QUICK, SENDING
+    from workflows.options import CRUNCHING, PRIORITY_BROADCAST, QUICK, SENDING, StartOptions
 
 STATE = SearchAttributeKey.for_keyword("State")
 LONGEST_BACKOFF = timedelta(minutes=5)
@@ -33,13 +32,6 @@ LONGEST_BACKOFF = timedelta(minutes=5)
 
 def campaign_workflow_id(campaign_id: UUID) -> str:
     return f"campaign-{campaign_id}"
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    priority: Priority
-    static_summary: str
 
 
 def start_options(input: CampaignInput, state: str) -> StartOptions:

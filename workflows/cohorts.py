@@ -2,10 +2,9 @@
 
 from contextlib import suppress
 from functools import partial
-from typing import TypedDict
 
 from temporalio import workflow
-from temporalio.common import Priority, SearchAttributeKey, TypedSearchAttributes
+from temporalio.common import Priority, SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -15,17 +14,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.interpreter import interpret
     from workflows.journey import Way
     from workflows.journey_inputs import CohortInput, CohortProgress, Migration, Reason, cohort_workflow_id, workflow_id
-    from workflows.options import PRIORITY_AUTOMATION
+    from workflows.options import PRIORITY_AUTOMATION, StartOptions
     from workflows.search_attributes import keywords
 
 STATE = SearchAttributeKey.for_keyword("State")
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    priority: Priority
-    static_summary: str
 
 
 def start_options(input: CohortInput) -> StartOptions:

@@ -1,28 +1,20 @@
 """An import from the stored file to the last contact."""
 
-from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import Priority, TypedSearchAttributes
+from temporalio.common import Priority
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.imports import Imports
     from activities.inputs import ImportFailure, ImportProgress, ImportRef
-    from workflows.options import IMPORTING, PRIORITY_BROADCAST, QUICK
+    from workflows.options import IMPORTING, PRIORITY_BROADCAST, QUICK, StartOptions
     from workflows.search_attributes import keywords
 
 
 def import_workflow_id(import_id: UUID) -> str:
     return f"import-{import_id}"
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    priority: Priority
-    static_summary: str
 
 
 def start_options(ref: ImportRef) -> StartOptions:

@@ -3,11 +3,10 @@
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from typing import TypedDict
 
 from temporalio import workflow
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
-from temporalio.common import Priority, TypedSearchAttributes
+from temporalio.common import Priority
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -17,19 +16,13 @@ with workflow.unsafe.imports_passed_through():
     from workflows.automations import AutomationWorkflow, cohort_input
     from workflows.cohorts import CohortWorkflow
     from workflows.journey_inputs import AutomationInput, workflow_id
-    from workflows.options import AUTOMATIONS, CRUNCHING, FOLLOWING, PRIORITY_AUTOMATION, RESTORING
+    from workflows.options import AUTOMATIONS, CRUNCHING, FOLLOWING, PRIORITY_AUTOMATION, RESTORING, StartOptions
     from workflows.search_attributes import keywords
 
 FOLLOWING_ID = "journeys"
 SWEEP_ID = "journeys-sweep"
 LANES = 2
 RUN = timedelta(hours=1)
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    static_summary: str
 
 
 FOLLOWING_OPTIONS: StartOptions = {

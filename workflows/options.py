@@ -1,9 +1,9 @@
 """How long may things take, and how often are they tried? One name for each temper."""
 
 from datetime import timedelta
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy, TypedSearchAttributes
 
 ORCHESTRATION = "orchestration"
 DELIVERY_EMAIL = "delivery-email"
@@ -21,6 +21,15 @@ class ActivityOptions(TypedDict, total=False):
     start_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
+
+
+class StartOptions(TypedDict):
+    """How a workflow is started, whoever starts it: the same id wins only once."""
+
+    id: str
+    search_attributes: TypedSearchAttributes
+    priority: NotRequired[Priority]
+    static_summary: str
 
 
 # How long a request waits for Temporal to take a new run; what it does not take in time, the sweep starts.

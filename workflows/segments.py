@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from typing import TypedDict
 from uuid import UUID
 
 from temporalio import workflow
@@ -15,7 +14,7 @@ from temporalio.client import (
     ScheduleRange,
     ScheduleSpec,
 )
-from temporalio.common import Priority, TypedSearchAttributes
+from temporalio.common import Priority
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
@@ -23,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.inputs import FollowInput, Recomputed, SegmentRef, SweepInput
     from activities.segments import Segments
     from workflows import schedules
-    from workflows.options import COMPUTING, FOLLOWING, ORCHESTRATION, PRIORITY_AUTOMATION, STARTING
+    from workflows.options import COMPUTING, FOLLOWING, ORCHESTRATION, PRIORITY_AUTOMATION, STARTING, StartOptions
     from workflows.search_attributes import keywords
 
 FOLLOWING_ID = "segments"
@@ -31,12 +30,6 @@ SWEEP_ID, NIGHTLY_ID = "segments-sweep", "segments-nightly"
 
 LANES = 2
 RUN = timedelta(hours=1)
-
-
-class StartOptions(TypedDict):
-    id: str
-    search_attributes: TypedSearchAttributes
-    static_summary: str
 
 
 FOLLOWING_OPTIONS: StartOptions = {
