@@ -16,14 +16,14 @@ def bucket(contact: str, key: str = ":key") -> str:
     return f"(CAST(substr({hashed}, 1, 6) AS bigint) / 281474976710656.0::float8)"
 
 
-def cell(place: str) -> str:
+def number(place: str) -> str:
     """SQL for the number of the cell in which a place lies, from 1 on; the parameters are those of `cells`."""
     return f"(width_bucket({place}, CAST(:cell_cuts AS float8[])) + 1)"
 
 
-def name(cell: str) -> str:
-    """SQL for the name of a cell by its number."""
-    return f"(CAST(:cell_names AS text[]))[{cell}]"
+def cell(place: str) -> str:
+    """SQL for the name of that cell."""
+    return f"(CAST(:cell_names AS text[]))[{number(place)}]"
 
 
 def cells(cut: Cells) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from marketing.assignment import bucket, cells_of_test
 from tests.conftest import TestAccount
 
 _ASK = text(f"""
-    SELECT id, {assignment.bucket("id")} AS place, {assignment.name(assignment.cell(assignment.bucket("id")))} AS name
+    SELECT id, {assignment.bucket("id")} AS place, {assignment.cell(assignment.bucket("id"))} AS name
     FROM unnest(CAST(:ids AS uuid[])) AS id
 """)
 
