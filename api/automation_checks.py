@@ -8,6 +8,7 @@ from uuid import UUID
 from activities.launches import find_problems as problems_of_campaign
 from activities.launches import sender_problems
 from api.errors import Conflict
+from channels.base import CHANNELS
 from database import accounts, automations, journeys, reach, stored_segments, templates
 from database.automations import Automation
 from database.engine import Connection
@@ -23,8 +24,6 @@ from marketing.steps import Activity, AddTo, Branch, CreateCampaign, Notify, Rem
 from marketing.stored_segments import SegmentState
 from marketing.triggers import OnSchedule, OnSegmentEntered, OnSegmentLeft
 from workflows.code import Loaded
-
-CHANNELS = ("email",)  # that there is something in channels/ for
 
 
 async def check_activatable(tx: Connection, account_id: UUID, automation: Automation, code: Loaded) -> list[Problem]:

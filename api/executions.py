@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from activities.journey_inputs import SourceRef
@@ -105,18 +105,20 @@ async def execute_automation(automation_id: UUID, asked: ToEnter, request: Reque
 # -- what became of them ---------------------------------------------------------------------------------------------
 
 
+def _wanted(
+    automation_id: UUID, state: EnrollmentState | None = None, step: Step = None, contact_id: UUID | None = None
+) -> EnrollmentFilter:
+    return EnrollmentFilter(automation_id, contact_id, state, step)
+
+
+Wanted = Annotated[EnrollmentFilter, Depends(_wanted)]
+
+
 @router.get("/automations/{automation_id}/executions")
 async def executions_of_automation(
-    automation_id: UUID,
-    caller: Viewer,
-    state: EnrollmentState | None = None,
-    step: Step = None,
-    contact_id: UUID | None = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    automation_id: UUID, wanted: Wanted, caller: Viewer, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Execution]:
     """Passes with what they began with, each step, how long it took and what failed, the newest first."""
-    wanted = EnrollmentFilter(automation_id, contact_id, state, step)
     async with caller.transaction() as tx:
         await find(tx, automation_id)
         found = await executions.page_with_steps(tx, wanted, after=cursor, limit=limit + 1)
@@ -125,16 +127,9 @@ async def executions_of_automation(
 
 @router.get("/automations/{automation_id}/enrollments")
 async def enrollments_of_automation(
-    automation_id: UUID,
-    caller: Viewer,
-    state: EnrollmentState | None = None,
-    step: Step = None,
-    contact_id: UUID | None = None,
-    cursor: Cursor = None,
-    limit: Limit = 50,
+    automation_id: UUID, wanted: Wanted, caller: Viewer, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Enrollment]:
     """Who is inside, or was: at which step, since when and until when, and why they left; the newest first."""
-    wanted = EnrollmentFilter(automation_id, contact_id, state, step)
     async with caller.transaction() as tx:
         await find(tx, automation_id)
         found = await executions.page(tx, wanted, after=cursor, limit=limit + 1)

@@ -6,6 +6,8 @@ from math import inf
 from typing import Protocol
 from uuid import UUID
 
+CHANNELS = ("email",)  # those that workers have something for
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
