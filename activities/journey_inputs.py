@@ -34,6 +34,8 @@ class Caller(BaseModel):
     member: int
     call: int
     since: datetime | None = Field(None, exclude_if=lambda since: since is None)  # if it woke later than the first
+    # What it waited for last, if that may have occurred at the very moment from which on things count: not this again.
+    heard: UUID | None = Field(None, exclude_if=lambda heard: heard is None)
 
 
 class StepCall(CohortRef):

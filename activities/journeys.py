@@ -30,6 +30,8 @@ from marketing.tracking import RecipientLinks
 
 # What had begun before a source first waited for such an event is waited for no longer than this.
 LONGEST_WAIT = 300.0
+# So long is waited, when a wait is over, for what is being written: an event among it was in time.
+LAST_LOOK = 5.0
 POLL_SECONDS = 0.02
 
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(datetime)
@@ -177,7 +179,7 @@ class Journeys:
 
         answers = await self._each(call, begin)
         async with beating():
-            await self._told_of(call.account_id, call.source_id, event)
+            await self._told_of(call, event)
             async with self.database.transaction(call.account_id) as tx:
                 happened = await waits.happened_already(
                     tx,
@@ -188,6 +190,7 @@ class Journeys:
                     where=where,
                     now=call.now,
                     until=call.until,
+                    heard={(each.member, each.call): each.heard for each in call.callers if each.heard},
                     prune=self.prune,
                 )
         for number, caller in enumerate(call.callers):
@@ -197,19 +200,21 @@ class Journeys:
                 answers[number] = Answer(value=value)
         return answers
 
-    async def _told_of(self, account_id: UUID, source_id: UUID, event: str) -> None:
-        """Until nothing is under way any more that began before triggers looked for this event."""
-        if (source_id, event) in self.watched or not self.prune:  # all of a rehearsal is one transaction
+    async def _told_of(self, call: StepCall, event: str) -> None:
+        """Until nothing is under way any more that began before triggers looked for this event; and, where it is looked
+        for the last time, that may have it, for nobody listens to whoever routes it then."""
+        is_watched = (call.source_id, event) in self.watched
+        if (is_watched and call.until is None) or not self.prune:  # all of a rehearsal is one transaction
             return
-        async with self.database.transaction(account_id) as tx:
+        async with self.database.transaction(call.account_id) as tx:
             mark = await waits.mark(tx)
-        give_up = monotonic() + LONGEST_WAIT
+        give_up = monotonic() + (LAST_LOOK if is_watched else LONGEST_WAIT)
         while monotonic() < give_up:
-            async with self.database.transaction(account_id) as tx:
+            async with self.database.transaction(call.account_id) as tx:
                 if await memberships.all_ended(tx, mark):
                     break
             await asyncio.sleep(POLL_SECONDS)
-        self.watched.add((source_id, event))
+        self.watched.add((call.source_id, event))
 
     # -- what people read --------------------------------------------------------------------------------------------
 

@@ -166,18 +166,14 @@ class _Turn:
         return (replace(self, touches=parts[each]) for each in sorted(parts))
 
     async def wake(self) -> None:
-        """Those who wait for an event: the first that is as they asked counts."""
+        """Those who wait for an event. The first that is as they asked counts, but for one that they have heard of."""
         awaited = {each.event_id: each for each in self.touches if each.event_id and self._is(each, "wait")}
         if not awaited:
             return
-        woken: set[tuple[UUID, int, int, int]] = set()
         for found in await waits.happened(self.tx, awaited, now=self.now):
-            key = (found.source_id, found.cohort, found.member, found.call)
-            if key not in woken:
-                woken.add(key)
-                told = self.routed.cohorts[found.source_id, found.cohort]
-                told.awaited.append(Awaited(found.member, found.call, found.event_id, found.name, found.occurred_at))
-                told.touches.add(awaited[found.event_id].id)
+            told = self.routed.cohorts[found.source_id, found.cohort]
+            told.awaited.append(Awaited(found.member, found.call, found.event_id, found.name, found.occurred_at))
+            told.touches.add(awaited[found.event_id].id)
 
     # -- those who leave ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -115,12 +116,14 @@ async def happened_already(
     where: Mapping[str, Any] | None,
     now: datetime,
     until: datetime | None = None,
+    heard: Mapping[tuple[int, int], UUID] = MappingProxyType({}),
     prune: bool = True,
 ) -> dict[tuple[int, int], Found]:
     """The first such event of each who waits, by member and call.
 
     Args:
         until: whatever happens later is none; without it, everything counts.
+        heard: what one of them waited for before: neither that counts, nor what was before it at the same moment.
         prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
     """
     members, calls = zip(*callers, strict=True)
@@ -132,8 +135,8 @@ async def happened_already(
     rows = await tx.execute(
         text(f"""
             SELECT waiting.source_id, cohort, enrollments.member, waiting.call, event.* FROM unnest(
-                CAST(:members AS smallint[]), CAST(:calls AS int[])
-            ) AS told (member, call)
+                CAST(:members AS smallint[]), CAST(:calls AS int[]), CAST(:heard AS uuid[])
+            ) AS told (member, call, heard)
             CROSS JOIN LATERAL (
                 SELECT * FROM enrollments
                 WHERE source_id = :source_id AND cohort = :cohort AND enrollments.member = told.member LIMIT 1
@@ -148,6 +151,8 @@ async def happened_already(
                 WHERE events.contact_id = waiting.contact_id AND name = :event AND {_SINCE}
                 AND occurred_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
                 AND events.id IS DISTINCT FROM enrollments.event_id AND NOT machine {pruned} AND {asked}
+                AND (told.heard IS NULL OR events.id > told.heard
+                     OR occurred_at > (SELECT before.occurred_at FROM events AS before WHERE before.id = told.heard))
                 ORDER BY occurred_at, events.id LIMIT 1
             ) AS event
         """),
@@ -157,6 +162,7 @@ async def happened_already(
             "cohort": cohort,
             "members": list(members),
             "calls": list(calls),
+            "heard": [heard.get(key) for key in callers],
             "event": event,
             "until": until,
         },

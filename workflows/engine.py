@@ -24,7 +24,7 @@ from workflows.journey import Way
 from workflows.journey_inputs import CohortInput, CohortProgress, Migration
 from workflows.long_journals import LongJournals
 from workflows.options import PRIORITY_AUTOMATION
-from workflows.passes import Call, Desk, Ending, Entry, Pass, Start, to_minute
+from workflows.passes import Call, Desk, Ending, Entry, Heard, Pass, Start, to_minute
 from workflows.questions import Questions
 from workflows.reports import Counts, Reports
 
@@ -37,7 +37,6 @@ FIRST_RETRY, SLOWER = timedelta(seconds=10), 6
 HELD = timedelta(minutes=1)
 SOON = timedelta(seconds=1)
 LARGEST_HISTORY = 4 << 20  # bytes, besides what was read at the beginning
-MILLISECOND = timedelta(milliseconds=1)
 
 
 class Cohort:
@@ -293,7 +292,7 @@ class Cohort:
             call = one and one.open.get(event.call)
             if one and call and call.is_open and not one.ending:
                 value = {"id": str(event.event_id), "name": event.name, "occurred_at": event.occurred_at.isoformat()}
-                if _in_time(call, value):
+                if _in_time(call, value) and one.is_new(Heard(event.occurred_at, event.event_id)):
                     self._answer(one, call, value)
 
     def join(self, join: Join) -> None:
@@ -356,7 +355,7 @@ class Cohort:
     def _begin_again(self, one: Pass, call: Call, version: int) -> None:
         one.stop(Ending("exited", "migrated"))
         self._break_off(one, "migrated")
-        start = Start(version, call.entered_at, one.since, one.taken, call.step)
+        start = Start(version, call.entered_at, one.since, one.taken, call.step, one.heard)
         again = self.passes[one.member] = Pass(one.member, one.who, start, self.desk)
         self.newcomers.append(again)
 
@@ -410,7 +409,7 @@ def _over(call: Call, value: Any, now: datetime) -> datetime:
     """When a step was over, as if no worker had ever been late: what happens later has happened since."""
     match value:
         case {"occurred_at": str(occurred_at)} if call.until:
-            return min(_to_millisecond(datetime.fromisoformat(occurred_at)) + MILLISECOND, now)
+            return min(_to_millisecond(datetime.fromisoformat(occurred_at)), now)
     return min(_to_millisecond(call.until), now) if call.until else now
 
 

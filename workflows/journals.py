@@ -11,7 +11,7 @@ from zlib import compress, decompress
 from pydantic_core import from_json, to_json
 
 from activities.journey_inputs import Caller, Member
-from workflows.passes import Call, Desk, Entry, Pass, Start
+from workflows.passes import Call, Desk, Entry, Heard, Pass, Start
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND, MILLISECOND = timedelta(microseconds=1), timedelta(milliseconds=1)
@@ -77,10 +77,14 @@ def _row(one: Pass, words: _Words) -> list[Any]:
         (who.entered_at - EPOCH) // MICROSECOND,
         words.place(who.trigger),
         words.place([began.version, began.step]),
-        [_milliseconds(began.now), (began.since - EPOCH) // MICROSECOND, began.first],
+        [_milliseconds(began.now), (began.since - EPOCH) // MICROSECOND, began.first, *_heard(began)],
         *_log(one, words),
         [_open(call, words) for call in one.open.values() if call.is_open],
     ]
+
+
+def _heard(began: Start) -> list[Any]:
+    return [(began.heard.occurred_at - EPOCH) // MICROSECOND, began.heard.id.hex] if began.heard else []
 
 
 def _log(one: Pass, words: _Words) -> list[list[Any]]:
@@ -117,14 +121,15 @@ def _open(call: Call, words: _Words) -> list[Any]:
 
 def _pass(row: list[Any], words: list[Any], desk: Desk) -> Pass:
     member, contact_id, zone, entered_at, trigger, *course, _, _, _, _, _, opened = row
-    (version, step), (now, since, first) = words[course[0]], course[1]
+    (version, step), (now, since, first, *heard) = words[course[0]], course[1]
+    before = Heard(EPOCH + heard[0] * MICROSECOND, UUID(heard[1])) if heard else None
     who = Member(
         contact_id=UUID(contact_id),
         zone=words[zone],
         entered_at=EPOCH + entered_at * MICROSECOND,
         trigger=words[trigger],
     )
-    one = Pass(member, who, Start(version, _moment(now), EPOCH + since * MICROSECOND, first, step), desk)
+    one = Pass(member, who, Start(version, _moment(now), EPOCH + since * MICROSECOND, first, step, before), desk)
     one.remember(_entries(one.began, row[7:12], words))
     one.known.update(entry.call for entry in one.log)
     for number, what, entered, wakes_at in opened:

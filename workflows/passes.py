@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 from types import coroutine
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -77,6 +78,13 @@ class Ending(NamedTuple):
     converted: bool = False
 
 
+class Heard(NamedTuple):
+    """An event that a contact waited for."""
+
+    occurred_at: datetime
+    id: UUID
+
+
 class Start(NamedTuple):
     """Where a pass begins."""
 
@@ -85,6 +93,7 @@ class Start(NamedTuple):
     since: datetime  # when the contact woke last: what happens from then on counts
     first: int = 0  # the number of its first step
     step: str | None = None  # one that it begins at, instead of the first
+    heard: Heard | None = None  # what it waited for last
 
 
 @dataclass(slots=True)
@@ -104,6 +113,7 @@ class Pass:
         self.began = start
         self.now = start.now
         self.since = start.since
+        self.heard = start.heard
         self.taken = start.first
         self.journey = Journey(Contact(who.contact_id, who.zone), who.entered_at, who.trigger, self)
         self.desk = desk
@@ -172,13 +182,12 @@ class Pass:
     ) -> asyncio.Future[Any]:
         """See `workflows.journey.Pass`."""
         assert self.loop
-        if self.refusals > MOST_REFUSALS:  # code that takes no refusal goes no further: nobody answers this
-            return self.loop.create_future()
         current = asyncio.current_task(self.loop)
         if current and current.cancelling():  # it has left, or the worker has given this run up
             self.refusals += 1
             if self.refusals <= MOST_REFUSALS:
                 raise asyncio.CancelledError
+        if self.refusals > MOST_REFUSALS:  # code that takes no refusal goes no further: nobody answers this
             return self.loop.create_future()
         number = self.taken
         self.taken += 1
@@ -221,12 +230,21 @@ class Pass:
         self.now = entry.told_at = entry.told_at or now
         if call.until:
             self.since = max(self.since, entry.came_at)
+            match entry.value:
+                case {"occurred_at": str(occurred_at), "id": str(id)}:
+                    heard = Heard(datetime.fromisoformat(occurred_at), UUID(id))
+                    self.heard = max(self.heard or heard, heard)
         if call.future.done():  # the code has lost interest
             return
         if entry.problem:
             call.future.set_exception(StepFailed(entry.step, entry.problem))
         else:
             call.future.set_result(entry.value)
+
+    def is_new(self, event: Heard) -> bool:
+        """Whether it is another than the one that the contact waited for last, nor was before that. Of the same
+        moment, as in one list, the one with the higher id is later."""
+        return self.heard is None or event.occurred_at > self.heard.occurred_at or event.id > self.heard.id
 
     def leave(self, ending: Ending) -> None:
         """End the pass, wherever it is."""

@@ -89,6 +89,11 @@ def _callers(group: Group) -> tuple[list[Caller], datetime | None]:
         return [call.caller for _, call in group], None
     since = min(one.since for one, _ in group)
     return [
-        Caller(member=one.member, call=call.caller.call, since=one.since if one.since > since else None)
+        Caller(
+            member=one.member,
+            call=call.caller.call,
+            since=one.since if one.since > since else None,
+            heard=one.heard.id if one.heard and one.heard.occurred_at >= one.since else None,
+        )
         for one, call in group
     ], since

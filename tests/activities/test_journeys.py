@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from activities.journey_inputs import CANCELLED, Answer, StepCall
 from channels.outbox import Outbox
@@ -229,6 +229,41 @@ async def test_when_a_wait_is_over_only_what_happened_until_then_is_answered(acc
     found, late, nothing = await taken.take("watch", watching(taken).model_copy(update={"until": until}))
     assert found.value["id"] == str(in_time)
     assert late == nothing == Answer()
+
+
+async def test_what_is_being_written_when_a_wait_ends_is_waited_for(account: TestAccount) -> None:
+    taken = await steps(account, 1, Outbox())
+    at = datetime.now(UTC)
+    step = watching(taken).model_copy(update={"since": at - timedelta(minutes=1), "now": at})
+    assert await taken.take("watch", step) == [Answer()]
+    looks: asyncio.Queue[str] = asyncio.Queue()
+
+    def hear(*told: Any) -> None:
+        if "pg_snapshot_xmin" in told[2]:
+            looks.put_nowait(told[2])
+
+    engine = account.database.engine.sync_engine
+    async with account.transaction() as tx:
+        insert = "INSERT INTO events (account_id, name, contact_id, occurred_at) VALUES (:a, 'purchase', :c, :at)"
+        await tx.execute(text(insert), {"a": account.id, "c": taken.inside.contacts[0], "at": at})
+        event.listen(engine, "before_cursor_execute", hear)
+        asked = asyncio.create_task(taken.take("watch", step.model_copy(update={"until": at})))
+        looking = asyncio.create_task(looks.get())
+        await asyncio.wait([asked, looking], return_when=asyncio.FIRST_COMPLETED)
+        looking.cancel()
+        event.remove(engine, "before_cursor_execute", hear)
+    (answer,) = await asked
+    assert answer.value["occurred_at"] == at.isoformat()
+
+
+async def test_of_what_occurs_at_one_moment_a_contact_hears_one_after_the_other(account: TestAccount) -> None:
+    taken = await steps(account, 1, Outbox(), prune=False)
+    first, second = [await happen(taken, 0, "purchase") for _ in range(2)]
+    for call, (heard, found) in enumerate(((None, first), (first, second), (second, None)), 1):
+        step = watching(taken, call=call)
+        step.callers[0].heard = heard
+        (answer,) = await taken.take("watch", step)
+        assert (answer.value and answer.value["id"]) == (found and str(found))
 
 
 async def test_an_event_while_a_contact_waits_is_found_for_it_and_for_nobody_else(account: TestAccount) -> None:

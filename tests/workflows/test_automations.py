@@ -145,6 +145,18 @@ async def test_whoever_waits_for_an_event_goes_on_when_it_happens(automating: Au
     await automating.until_passes(automation, zoe, ("completed", None))
 
 
+async def test_whoever_waits_twice_goes_on_by_two_events_of_one_list_and_not_by_one(automating: Automating) -> None:
+    again: dict[str, Any] = {"type": "wait_for", "event": "looked", "within": "30 days", "then": [SEND], "else": []}
+    automation = await automating.activated({**again, "then": [again]})
+    zoe = await automating.somebody()
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    looked = {"name": "looked", "contact": {"id": str(zoe)}, "occurred_at": datetime.now(UTC).isoformat()}
+    assert (await automating.api.post("/api/events", json=[looked, looked])).is_success
+    await automating.gets(zoe)
+    await automating.until_passes(automation, zoe, ("completed", None))
+
+
 @pytest.mark.parametrize(
     ("reentry", "passes"),
     [("once", 1), ("always", 2), ({"after": "1 day"}, 1)],

@@ -5,11 +5,12 @@ import gc
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from uuid import UUID
 
 from temporalio.client import Client, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 
-from activities.journey_inputs import Answer, Caller, Leave, StepCall
+from activities.journey_inputs import Answer, Caller, Happened, Leave, StepCall
 from tests.cohorts import SENT, StandIn, as_usual, carrying, contact_id, event, members
 from workflows.cohorts import CohortWorkflow
 from workflows.journey import Contact, Journey, StepFailed
@@ -448,13 +449,37 @@ async def test_what_has_happened_in_time_counts_however_late_the_word_of_it_come
     assert cohort.stand_in.noted(1)[0] == ("wait_for:opened", "did not happen")
     (deadline,) = {look.until for look in cohort.stand_in.last_looks if look.step == "wait_for:opened"}
     since = {
-        caller.member: step.since_of(caller)
+        caller.member: (step.since_of(caller), caller.heard)
         for _, step in cohort.stand_in.asked
         for caller in step.callers
         if step.step == "wait_for:clicked"
     }
     assert deadline
-    assert since == {0: deadline - timedelta(minutes=1) + timedelta(milliseconds=1), 1: deadline}
+    assert since == {0: (deadline - timedelta(minutes=1), contact_id(0)), 1: (deadline, None)}
+
+
+async def test_each_of_two_waits_is_for_an_event_of_its_own_though_both_occur_at_the_same_moment(
+    temporal: Client,
+) -> None:
+    async def twice(_: Contact, journey: Journey) -> None:
+        for _wait in range(2):
+            await journey.wait_for("opened", within="1 day")
+
+    async with carrying(temporal, twice, skipping=False) as cohort:
+        await cohort.stand_in.until(lambda: cohort.stand_in.is_in("wait_for:opened"))
+        at = datetime.now(UTC)
+        first, second = (
+            Happened(member=0, call=0, event_id=UUID(int=number), name="opened", occurred_at=at) for number in (1, 2)
+        )
+        await cohort.run.signal(CohortWorkflow.happened, [first])
+        await cohort.stand_in.until(lambda: cohort.stand_in.is_in("wait_for:opened-2"))
+        again = [each.model_copy(update={"call": 1}) for each in (first, second)]
+        await cohort.run.signal(CohortWorkflow.happened, again[:1])
+        assert (await cohort.progress()).inside == 1
+        await cohort.run.signal(CohortWorkflow.happened, again)
+        done = await cohort.run.result()
+    assert done.left == {"completed": 1}
+    assert [step.callers[0].heard for _, step in cohort.stand_in.asked] == [None, first.event_id]
 
 
 async def test_what_happens_after_the_deadline_ends_no_wait(temporal: Client) -> None:

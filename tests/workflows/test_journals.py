@@ -121,7 +121,15 @@ class Carrier:
     def state(self) -> Any:
         one = self.one
         calls = [(call.caller, call.step, call.kind, call.until, call.entered_at) for call in one.open.values()]
-        return self.seen, one.now, one.since, one.taken, one.ending, sorted(calls, key=lambda call: call[0].call)
+        return (
+            self.seen,
+            one.now,
+            one.since,
+            one.heard,
+            one.taken,
+            one.ending,
+            sorted(calls, key=lambda call: call[0].call),
+        )
 
 
 @given(programs, st.integers(0, 20), st.integers(0, 10), st.randoms(use_true_random=False))
