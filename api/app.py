@@ -24,6 +24,7 @@ from api import (
     events,
     executions,
     experiment_plans,
+    exposures,
     health,
     imports,
     keys,
@@ -67,6 +68,7 @@ ROUTERS = [
     automation_control.router,
     executions.router,
     experiment_plans.router,
+    exposures.router,
     rehearsals.router,
     deliveries.router,
 ]

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
 from database.engine import Connection, plan_anew
+from database.segments import event_condition
+from marketing.automations import GoalEvent
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,54 @@ async def record(tx: Connection, source_id: UUID, cohort: int, splits: Sequence[
             "numbers": [number for number, each in enumerate(splits, 1) for _ in each.members],
         },
     )
+
+
+# -- what came of it -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Led:
+    """How many a step has led one way, and how many of them did afterwards what the source is about."""
+
+    step: str
+    variant: str
+    contacts: int
+    converted: int
+    first_at: datetime
+    last_at: datetime
+
+
+_LED = """
+    WITH began AS MATERIALIZED (SELECT min(exposed_at) AS at FROM exposures WHERE source_id = :source_id),
+    did AS MATERIALIZED ({did})
+    SELECT step, variant, count(*) AS contacts, count(did.contact_id) AS converted, min(exposed_at) AS first_at,
+           max(exposed_at) AS last_at
+    FROM exposures LEFT JOIN did USING (step, contact_id) WHERE source_id = :source_id
+    GROUP BY step, variant ORDER BY step, variant
+"""
+
+_NOBODY = "SELECT '' AS step, CAST(NULL AS uuid) AS contact_id WHERE false"
+
+# From those who did it, each once: with 100,000 of them and a million who came by it takes 0.8 s.
+_DID = """
+    SELECT DISTINCT step, contact_id FROM exposures JOIN events USING (contact_id)
+    WHERE source_id = :source_id AND events.account_id = :account_id AND name = :event AND NOT machine
+    AND occurred_at >= exposed_at AND occurred_at < exposed_at + CAST(:within AS interval)
+    AND occurred_at >= (SELECT at FROM began)
+    AND events.id >= uuidv7_floor((SELECT at FROM began) - interval '1 hour')
+    AND {asked}
+"""
+
+
+async def led(
+    tx: Connection, account_id: UUID, source_id: UUID, goal: GoalEvent | None, *, within: timedelta, now: datetime
+) -> list[Led]:
+    """Where each split has led contacts, and who of them did what the goal says, so soon after they came by."""
+    given: dict[str, Any] = {"source_id": source_id}
+    did = _NOBODY
+    if goal:
+        asked, parameters = event_condition(goal.where, now=now, prefix="where_") if goal.where else ("true", {})
+        did = _DID.format(asked=asked)
+        given |= {"account_id": account_id, "event": goal.event, "within": within, **parameters}
+    await plan_anew(tx)
+    return [Led(*row) for row in await tx.execute(text(_LED.format(did=did)), given)]

@@ -67,7 +67,8 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     segment = await made("/api/segments", name=MARK, kind="static")
     assert (await api.post(f"/api/segments/{segment}/members", json={"tag": MARK})).json()["changed"] == 1
     trigger = {"type": "tag_added", "tag": MARK}
-    automation = await made("/api/automations", name=MARK, trigger=trigger, steps=[{"type": "tag", "add": [MARK]}])
+    tagging = {"name": MARK, "trigger": trigger, "steps": [{"type": "tag", "add": [MARK]}], "goal": {"event": MARK}}
+    automation = await made("/api/automations", **tagging)
     upload = await api.post("/api/contacts/import", content=f"Email\n{MARK}\n", headers={"content-type": "text/csv"})
     await finished(api, temporal, upload.json()["id"])
     (message,) = await sent_messages(account, topic=MARK)
