@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ GATHER_SECONDS = 0.25
 BEGUN_WITHIN = timedelta(minutes=5)
 # A cohort has a workflow by then, unless something was lost.
 FORMED_BEFORE = timedelta(minutes=2)
+# A rehearsal that is older has lost the process that it ran in: nobody is there for its tasks.
+REHEARSED_WITHIN = timedelta(minutes=5)
 MOST_LOST = 1_000  # of a kind are found at a time, so that one sweep can see to all of them
 LOST = "What carried this contact was lost in Temporal: nobody knows where it stood."
 TOLD_AT_ONCE = 20  # cohorts
@@ -203,6 +206,7 @@ class Routing:
                 elif each.pending and each.state in ("active", "running"):
                     lost.unheard.append(ref)
             lost.cohorts = await self._without_workflow()
+            await self.end_rehearsals(datetime.now(UTC) - REHEARSED_WITHIN)
         return Lost(**{name: those[:MOST_LOST] for name, those in lost})
 
     @activity.defn
@@ -233,6 +237,13 @@ class Routing:
                 inside = await cohorts.give_up(tx, ref.account_id, ref.source_id, ref.cohort, LOST, now=now)
             log.error("a cohort was lost", cohort=cohort_id(ref), inside=inside)
         return found
+
+    async def end_rehearsals(self, before: datetime) -> None:
+        """Those that began before a moment."""
+        query = f'Kind = "rehearsal" AND ExecutionStatus = "Running" AND StartTime < "{before.isoformat()}"'
+        async for each in self.temporal.list_workflows(query, limit=MOST_LOST):
+            with suppress(RPCError):  # it has ended by itself
+                await self.temporal.get_workflow_handle(each.id).terminate("Whoever rehearsed is gone.")
 
     async def _is_running(self, id: str) -> bool:
         try:

@@ -18,14 +18,15 @@ from database import audiences, rehearsals, segments
 from database.engine import Connection
 from database.rehearsals import Player
 from marketing.automations import Terms
-from marketing.campaigns import Audience, CampaignDefinition, Schedule
+from marketing.campaigns import Audience, CampaignDefinition
 from marketing.drip_journeys import as_automation
 from marketing.moments import Moment
 from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who
 from marketing.rehearsals import MOST_CONTACTS, Timeline
+from marketing.schedules import Schedule
 from marketing.segment_nodes import kept_by
 from marketing.segment_operands import whole
-from rehearsals.rehearse import CannotSkipTime, Play, Stage, TooLong, rehearse
+from rehearsals.rehearse import CannotSkipTime, InTheWay, Play, Stage, TooLong, rehearse
 from workflows.code import Loaded
 
 router = APIRouter(prefix="/api", tags=["rehearsals"])
@@ -213,5 +214,7 @@ async def _rehearse(request: Request, account_id: UUID, prepare: Any) -> Timelin
             raise NotPossibleHere(str(error)) from error
         except TooLong as error:
             raise Conflict(str(error)) from error
+        except InTheWay as error:
+            raise Unavailable(f"{error} Try again in a moment.", headers={"Retry-After": "5"}) from error
         except RPCError as error:
             raise Unavailable("Temporal does not answer right now. Try again in a moment.") from error

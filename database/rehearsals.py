@@ -23,7 +23,8 @@ _LOCK_TIMEOUT = "500ms"
 class OneTransaction(Database):
     """Hands out savepoints of one transaction, one after the other; what should happen after a commit never does."""
 
-    def __init__(self, connection: Connection) -> None:  # without a pool of its own
+    def __init__(self, connection: Connection, process: int) -> None:  # without a pool of its own
+        self.process = process  # PostgreSQL's own, which holds the locks
         self._connection = connection
         self._turn = asyncio.Lock()
 
@@ -53,10 +54,28 @@ async def unrecorded(database: Database, seconds: float) -> AsyncIterator[OneTra
     """
     async with database.engine.connect() as connection:
         bounds = {"most": f"{int(seconds * 1000)}ms", "lock": _LOCK_TIMEOUT}
-        query = "SELECT set_config('transaction_timeout', :most, true), set_config('lock_timeout', :lock, true)"
-        await connection.execute(text(query), bounds)
-        yield OneTransaction(connection)
+        query = """
+            SELECT pg_backend_pid() AS process, set_config('transaction_timeout', :most, true),
+                   set_config('lock_timeout', :lock, true)
+        """
+        process = (await connection.execute(text(query), bounds)).one().process
+        yield OneTransaction(connection, process)
         # Whatever happened, closing the connection rolls back.
+
+
+# Other rehearsals give up after `_LOCK_TIMEOUT`: they are nobody real.
+_WAITED_FOR = text("""
+    SELECT EXISTS (
+        SELECT FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '600ms'
+        AND :process = ANY (pg_blocking_pids(pid))
+    )
+""")
+
+
+async def is_waited_for(database: Database, rehearsal: OneTransaction) -> bool:
+    """Whether somebody real waits for what a rehearsal has locked."""
+    async with database.transaction(None) as tx:
+        return bool((await tx.execute(_WAITED_FOR, {"process": rehearsal.process})).scalar_one())
 
 
 # -- who takes part --------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 that is rolled back, and nobody at the other end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -25,7 +26,7 @@ from channels.outbox import CallBox, Outbox
 from database import automations, cohorts, rehearsals, sources
 from database.engine import Connection, Database
 from database.enrolling import Candidate, enroll_each
-from database.rehearsals import OneTransaction, Place, Player, unrecorded
+from database.rehearsals import OneTransaction, Place, Player, is_waited_for, unrecorded
 from marketing.automations import Subject, Terms
 from marketing.exits import exit_subjects
 from marketing.rehearsal_scripts import Act
@@ -41,8 +42,8 @@ from workflows.rehearsal_inputs import RehearsalInput
 from workflows.rehearsals import RehearsalWorkflow, rehearsal_workflow_id
 from workflows.search_attributes import keywords
 
-# Whoever wants to write what a rehearsal has locked waits no longer than this.
 MOST_SECONDS = 60.0
+LOOK_SECONDS = 0.2  # whether anybody waits for what it has locked
 MOST_SKIPS = 1_000_000  # by default the server skips 200 times and goes on in real time
 SWITCH = "frontend.WorkflowTimeSkippingEnabled"
 
@@ -59,6 +60,15 @@ class CannotSkipTime(Exception):
 
 class TooLong(Exception):
     """It did not come to its end in time."""
+
+
+class InTheWay(Exception):
+    """Somebody real wanted to change what it had changed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The rehearsal was given up: somebody wanted to change a contact or segment that it had changed."
+        )
 
 
 @dataclass(frozen=True)
@@ -112,12 +122,18 @@ async def rehearse(
 
     Raises:
         CannotSkipTime: the server can't.
+        InTheWay: somebody waited for what it had locked.
         TooLong: it took longer than `stage.most_seconds`.
     """
     began = monotonic()
+    wanted = asyncio.Event()
     try:
         # The transaction is the last to end, so that nobody is left who could still ask for it.
-        async with unrecorded(stage.database, stage.most_seconds + 5) as database, asyncio.timeout(stage.most_seconds):
+        async with (
+            unrecorded(stage.database, stage.most_seconds + 5) as database,
+            asyncio.timeout(stage.most_seconds) as bound,
+            _beside(_give_way(stage.database, database, bound, wanted)),
+        ):
             async with database.transaction(account_id) as tx:
                 play = await prepare(tx, datetime.now(UTC))
                 cast = await _cast(tx, account_id, play, stage.most_events)
@@ -125,9 +141,34 @@ async def rehearse(
             async with database.transaction(account_id) as tx:
                 return await timeline(tx, play.starts_at, seen, seconds=monotonic() - began, texts=play.texts)
     except TimeoutError as error:
+        if wanted.is_set():
+            raise InTheWay from error
         raise TooLong(
             f"The rehearsal was not over after {stage.most_seconds:g} s. Take fewer contacts, or a shorter automation."
         ) from error
+
+
+async def _give_way(
+    database: Database, rehearsal: OneTransaction, bound: asyncio.Timeout, wanted: asyncio.Event
+) -> None:
+    """End the rehearsal as soon as anybody real waits for it."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if await is_waited_for(database, rehearsal):
+            break
+    wanted.set()
+    bound.reschedule(asyncio.get_running_loop().time())
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have this go on meanwhile; if it fails, nobody misses it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass(frozen=True)
