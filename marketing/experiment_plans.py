@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field, model_validator
 from marketing.experiment_sequences import LIFT, crossing
 from marketing.experiment_statistics import quantile, sample_size
 
-_MOST = 10**12
+_MOST = 10**13
+# Of days: what takes longer takes for ever, and a pace close to 0 must not make it infinite.
+_LONGEST = 10**9
 
 
 class Plan(BaseModel, frozen=True):
@@ -29,7 +31,7 @@ class Plan(BaseModel, frozen=True):
     def _possible(self) -> Self:
         if self.changed is None:
             raise ValueError("a rate can neither rise nor fall by so much: give a smaller minimum_detectable_effect")
-        if self.minimum_detectable_effect < 1e-6:
+        if self.minimum_detectable_effect < 1e-5:
             raise ValueError(
                 "no list is long enough to see so small an effect: give a larger minimum_detectable_effect"
             )
@@ -46,7 +48,7 @@ class SampleSizes(BaseModel, frozen=True):
     """`sample_size_per_variant` and `total` are for one look at the end; `comparisons` pairs share the error that is
     allowed. Those who look at any time and stop when it is significant need `…_at_any_time` at most.
 
-    `days` and `days_at_any_time` are whole, None if the pace is not known.
+    `days` and `days_at_any_time` are whole, a billion at most, None if the pace is not known.
     """
 
     sample_size_per_variant: int
@@ -71,7 +73,7 @@ def sizes(plan: Plan) -> SampleSizes:
     ever = max(once, _size_at_any_time(plan.baseline, changed, alpha / (plan.variants - 1), plan.power))
 
     def days(people: int) -> int | None:
-        return None if plan.recipients_per_day is None else math.ceil(people / plan.recipients_per_day)
+        return None if plan.recipients_per_day is None else math.ceil(min(people / plan.recipients_per_day, _LONGEST))
 
     return SampleSizes(
         sample_size_per_variant=once,

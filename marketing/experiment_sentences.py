@@ -22,7 +22,8 @@ def sentence(results: Results) -> str:
         everybody = all(each.successes == each.recipients for each in seen) and results.metric is not _MONEY
         return f"Nothing to tell the variants apart: {'everybody' if everybody else 'nobody'} has {what} so far."
     by_name = {each.name: each for each in results.variants}
-    said = _against(results.metric, by_name[pair.variant], by_name[pair.baseline], pair)
+    rival = pair.variant if pair.baseline == leader else pair.baseline
+    said = _against(results.metric, by_name[leader], by_name[rival], pair)
     return f"{said}{'' if results.adaptive else _chance(pair)}; {_verdict(results, pair)}."
 
 
@@ -37,10 +38,8 @@ def deciding(results: Results) -> Comparison | None:
     return next(each for each in results.comparisons if {each.variant, each.baseline} == wanted)
 
 
-def _against(metric: Metric, a: VariantResult, b: VariantResult, pair: Comparison) -> str:
-    """The better one first."""
-    of, flipped = pair.difference, pair.difference.value < 0
-    ahead, behind = (b, a) if flipped else (a, b)
+def _against(metric: Metric, ahead: VariantResult, behind: VariantResult, pair: Comparison) -> str:
+    of, flipped = pair.difference, pair.baseline == ahead.name
     assert ahead.estimate is not None and behind.estimate is not None  # compared are those that have one
     low, high = (-of.high, -of.low) if flipped else (of.low, of.high)
     best, second, more = ahead.estimate.value, behind.estimate.value, abs(of.value)

@@ -1,0 +1,58 @@
+"""Which variant goes to the rest, and who says so: the figures, the clock, or a person?"""
+
+from typing import Literal, NamedTuple
+
+from marketing.experiment_results import Results
+
+Fallback = Literal["control", "best_so_far", "ask"]
+DecidedBy = Literal["significance", "time", "fallback", "person", "bandit"]
+
+
+class Verdict(NamedTuple):
+    """`winner` is None where a person is to be asked."""
+
+    winner: str | None
+    by: DecidedBy
+    reason: str
+
+
+def verdict(results: Results, *, when_significant: bool, fallback: Fallback, due: bool) -> Verdict | None:
+    """What is to be done now; None: wait.
+
+    Before the end only what may be looked at at any time counts, and a single planned look at the end is as good as the
+    plain test says. Who has looked all the time can't have both: then the plain test does not count at the end either.
+
+    Args:
+        when_significant: figures are looked at all the time.
+        due: this is the last look.
+    """
+    if results.adaptive:
+        if not due:
+            return None
+        return _believed_best(results) or _fallen_back(results, fallback)
+    winner = results.winner_at_any_time if when_significant else results.winner_if_planned if due else None
+    if winner is not None and all(each.enough for each in results.variants):
+        return Verdict(winner, "significance" if when_significant else "time", results.sentence)
+    return _fallen_back(results, fallback) if due else None
+
+
+def best_so_far(results: Results) -> str:
+    """The one that leads; the control where none does."""
+    return results.leader or results.control
+
+
+def _believed_best(results: Results) -> Verdict | None:
+    """Of a bandit: there is no test that would hold, but the most likely one cost the fewest recipients to find."""
+    if results.leader is None:
+        return None
+    best = max(results.variants, key=lambda each: (each.belief.probability_to_be_best, each.name == results.control))
+    chance = f"{best.belief.probability_to_be_best:.0%}"
+    return Verdict(best.name, "bandit", f"{best.name} is the best with a probability of {chance}. {results.sentence}")
+
+
+def _fallen_back(results: Results, fallback: Fallback) -> Verdict:
+    if fallback == "ask":
+        return Verdict(None, "fallback", f"No winner can be believed, so choose one. {results.sentence}")
+    winner = results.control if fallback == "control" else best_so_far(results)
+    what = "the control" if fallback == "control" or results.leader is None else "the best so far"
+    return Verdict(winner, "fallback", f"No winner can be believed, so it is {what}, {winner}. {results.sentence}")
