@@ -25,7 +25,8 @@ from api.campaign_checks import refused
 from api.campaigns import CampaignAnswer, allow, answer, check_schedule, find
 from api.errors import Conflict, Unavailable
 from database import campaigns
-from marketing.campaigns import CampaignState, Move, Schedule
+from marketing.campaigns import CampaignState, Move
+from marketing.schedules import Schedule
 from workflows import automations
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, start_options
 from workflows.inputs import CampaignInput, Command

@@ -17,12 +17,12 @@ from marketing.campaigns import (
     CampaignDefinition,
     CampaignState,
     Move,
-    Schedule,
     WrongMove,
     check_move,
     states_that_allow,
 )
 from marketing.moments import kept_moment, written
+from marketing.schedules import Schedule
 from marketing.text import Printable
 
 router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])

@@ -1,25 +1,14 @@
 """What is a campaign, and what may happen to it next?"""
 
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from marketing.accounts import LOCAL_TIME
 from marketing.content import EmailContent, Prepared
-from marketing.drips import RECIPIENT, Drip, ZoneOrRecipient
-from marketing.moments import kept_moment, written
+from marketing.drips import Drip
+from marketing.schedules import Schedule
 from marketing.segments import Criteria, segments_in
 from marketing.text import Printable
 
@@ -153,68 +142,6 @@ class Audience(BaseModel):
             *(("exclude_segments", each) for each in self.exclude_segments or ()),
             *(("filter", each) for each in sorted(segments_in(self.filter) if self.filter else ())),
         ]
-
-
-# -- the moment ------------------------------------------------------------------------------------------------------
-
-# The first place on Earth where a local hour strikes is UTC+14, the last UTC-12.
-_EARLIEST = timedelta(hours=14)
-
-
-def _local(moment: datetime) -> datetime:
-    if moment.tzinfo is not None:
-        raise ValueError("give the local time without an offset, such as '2026-11-27T09:00', and its 'timezone'")
-    kept_moment(moment)  # with years to spare, for it strikes up to 14 hours earlier and later elsewhere
-    return moment
-
-
-LocalMoment = Annotated[
-    datetime,
-    BeforeValidator(written),
-    AfterValidator(_local),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": f"^2[01][0-9]{{2}}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T{LOCAL_TIME}$",
-            "description": "Without an offset.",
-        }
-    ),
-]
-
-
-class Schedule(BaseModel):
-    """A local time, in one zone for all or in each recipient's own."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"}}
-    )
-
-    send_at: LocalMoment
-    timezone: ZoneOrRecipient = "UTC"
-
-    @property
-    def per_recipient(self) -> bool:
-        return self.timezone == RECIPIENT
-
-    def moment_in(self, zone: str) -> datetime:
-        """When the local time strikes in a zone, in UTC.
-
-        A local time that the clocks skip in spring means the moment it would have been without the change; of one
-        that comes twice in autumn the first counts (`zoneinfo` with fold=0, PEP 495).
-        """
-        return self.send_at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-
-    def starts_at(self) -> datetime:
-        """The first moment at which anybody may be due, in UTC."""
-        if self.per_recipient:
-            return self.send_at.replace(tzinfo=UTC) - _EARLIEST
-        return self.moment_in(self.timezone)
-
-    def has_passed(self, now: datetime) -> bool:
-        """True if the moment is over: for recipients' own zones, in the last of them."""
-        if self.per_recipient:
-            return self.send_at.replace(tzinfo=UTC) + timedelta(hours=12) <= now
-        return self.starts_at() <= now
 
 
 # -- the whole -------------------------------------------------------------------------------------------------------

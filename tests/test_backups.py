@@ -23,7 +23,8 @@ from database.engine import Database
 from database.migrate import migrate
 from database.reconciliation import Held
 from local_stack import EmbeddedPostgres
-from marketing.campaigns import CampaignState, Schedule
+from marketing.campaigns import CampaignState
+from marketing.schedules import Schedule
 from tests.audience import EMAIL, people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import new_account

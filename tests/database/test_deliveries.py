@@ -6,7 +6,7 @@ from uuid import RFC_4122, UUID
 from sqlalchemy import text
 
 from activities.inputs import WaveOfShards
-from marketing.campaigns import Schedule
+from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
 from tests.conftest import TestAccount

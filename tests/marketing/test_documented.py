@@ -7,8 +7,9 @@ from jsonschema_rs import is_valid
 from pydantic import BaseModel, ValidationError
 
 from marketing.accounts import AccountSettings, QuietHours, Topic
-from marketing.campaigns import Audience, Schedule, TagFilter
+from marketing.campaigns import Audience, TagFilter
 from marketing.contacts import Consent, ContactChanges, NewContact, SubscriptionChange
+from marketing.schedules import Schedule
 from marketing.templates import TemplateDefinition
 
 TEMPLATE = {"name": "House"}

@@ -11,7 +11,8 @@ from temporalio.testing import TimeSkipper
 
 from activities.inputs import Totals
 from channels.sink import Sink
-from marketing.campaigns import CampaignState, Schedule
+from marketing.campaigns import CampaignState
+from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import Broadcast, arrived, broadcast, taken
 from tests.conftest import TestAccount

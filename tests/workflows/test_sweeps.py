@@ -13,8 +13,8 @@ from channels.outbox import Outbox
 from channels.sink import Sink
 from database import campaigns, imports
 from database.imports import GivenUp
-from marketing.campaigns import Schedule
 from marketing.imports import Import, ImportState
+from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import arrived, broadcast
 from tests.conftest import TestAccount
