@@ -35,6 +35,7 @@ def nobody_answers(kind: str, step: str) -> Any:
 class Recorded:
     answers: Answers = nobody_answers
     now: datetime = BEGIN
+    automation: str = "welcome"
     taken: list[Taken] = field(default_factory=list)
 
     async def take(

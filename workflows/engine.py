@@ -48,7 +48,7 @@ class Cohort:
         self.now = _now()
         ids = {name: getattr(input, name) for name in CohortRef.model_fields}
         priority = Priority(priority_key=PRIORITY_AUTOMATION, fairness_key=str(input.account_id))
-        self.desk = Desk()
+        self.desk = Desk(input.code or input.name)
         self.passes: dict[int, Pass] = {}  # of those inside, by member
         self.newcomers: list[Pass] = []  # whose code does not run yet
         self.numbers = input.first  # whoever has a lower one is known

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from datetime import date as Date
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NoReturn, Protocol, TypeVar, get_type_hints, overload
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -25,6 +24,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter
 from temporalio import activity
 
+from marketing.assignment import bucket, shared_out
 from marketing.local_times import next_moment
 from marketing.spans import DURATION, ago, ahead, said
 
@@ -95,6 +95,7 @@ class Pass(Protocol):
     """What a journey is taken on: one contact's pass through an automation."""
 
     now: datetime
+    automation: str  # by which it is known in all its versions
 
     def take(
         self,
@@ -218,7 +219,8 @@ class Journey:
     async def split(self, shares: Mapping[str, int], *, step: str = "") -> str:
         """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time."""
         name = self._name(step, "split")
-        return str(await self._pass.take("split", name, value=_share(shares, f"{name}{self.contact.id}")))
+        place = bucket(f"{self._pass.automation}/{name}", self.contact.id)
+        return str(await self._pass.take("split", name, value=shared_out(shares).of(place)))
 
     # -- what is known of the contact --------------------------------------------------------------------------------
 
@@ -326,16 +328,6 @@ def _said(duration: Duration) -> str:
             return said(f"{duration // one} {unit}")
     seconds = duration.total_seconds()
     return f"{seconds:g} second{'' if seconds == 1 else 's'}"
-
-
-def _share(shares: Mapping[str, int], seed: str) -> str:
-    """One of the names, each as often as its weight says."""
-    left = int.from_bytes(sha256(seed.encode()).digest()[:8], "big") % sum(shares.values())
-    for name, weight in shares.items():
-        if left < weight:
-            return name
-        left -= weight
-    raise AssertionError("less than the sum")
 
 
 @lru_cache

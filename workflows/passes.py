@@ -100,6 +100,7 @@ class Start(NamedTuple):
 class Desk:
     """Where passes leave word for their cohort."""
 
+    automation: str = ""  # whose passes they are, as it is known in all its versions
     calls: list[tuple["Pass", Call]] = field(default_factory=list)
     endings: list["Pass"] = field(default_factory=list)
 
@@ -117,6 +118,7 @@ class Pass:
         self.taken = start.first
         self.journey = Journey(Contact(who.contact_id, who.zone), who.entered_at, who.trigger, self)
         self.desk = desk
+        self.automation = desk.automation
         self.log: list[Entry] = []
         self.told = 0  # entries of the log
         self.kept = 0  # the first of them, that are on record
