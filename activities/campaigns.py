@@ -13,6 +13,7 @@ from activities.inputs import (
     FreezeInput,
     Frozen,
     OpenShards,
+    OpenShardsInput,
     RestSkipped,
     ShardDue,
     SkipRestInput,
@@ -26,6 +27,7 @@ from database.deliveries import Wave
 from database.eligibility import Rules
 from database.engine import Connection, Database
 from marketing.campaigns import ENDED, Audience, CampaignState
+from marketing.deliveries import SkipReason
 from marketing.stored_segments import SegmentState
 
 SKIPPED_AT_ONCE = 5000
@@ -89,10 +91,10 @@ class Campaigns:
         return not await deliveries.open_shards(tx, campaign_id, limit=1)
 
     @activity.defn
-    async def open_shards(self, input: CampaignRef) -> OpenShards:
+    async def open_shards(self, input: OpenShardsInput) -> OpenShards:
         """Where the ledger still has something to do."""
         async with self.database.transaction(input.account_id) as tx:
-            found = await deliveries.open_shards(tx, input.campaign_id, limit=1000)
+            found = await deliveries.open_shards(tx, input.campaign_id, limit=1000, below=input.below)
             totals = await read_totals(tx, input.campaign_id)
         return OpenShards(shards=[ShardDue(shard=shard, due=due) for shard, due in found], totals=totals)
 
@@ -104,7 +106,7 @@ class Campaigns:
 
     @activity.defn
     async def skip_rest(self, input: SkipRestInput) -> RestSkipped:
-        """Skip everything that a cancelled campaign has not sent, a few thousand at a time.
+        """Skip everything that an ended campaign has not sent, a few thousand at a time.
 
         What a lost worker had in hand is settled when its lease has ended; until then there is something to wait for.
         """
@@ -112,7 +114,9 @@ class Campaigns:
         while skipped:
             async with self.database.transaction(input.account_id) as tx:
                 rules = await email_rules(tx, input.account_id, None, input.now)
-                skipped = await deliveries.skip_rest(tx, input.campaign_id, limit=SKIPPED_AT_ONCE, rules=rules)
+                skipped = await deliveries.skip_rest(
+                    tx, input.campaign_id, SkipReason(input.reason), limit=SKIPPED_AT_ONCE, rules=rules
+                )
             activity.heartbeat(skipped)
         async with self.database.transaction(input.account_id) as tx:
             await deliveries.settle_lost(tx, input.campaign_id, None, resend=False, rules=rules)

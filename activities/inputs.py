@@ -43,6 +43,10 @@ class WaveOfShards(BaseModel):
     last: int
 
 
+# Of those that a campaign's workflow carries out; a drip has that of a journey.
+CampaignKind = Literal["broadcast", "experiment"]
+
+
 class CampaignRef(BaseModel):
     account_id: UUID
     campaign_id: UUID
@@ -87,6 +91,11 @@ class Delivered(BaseModel):
 
 class SkipRestInput(CampaignRef):
     now: datetime
+    reason: Literal["cancelled", "stopped"] = "cancelled"
+
+
+class OpenShardsInput(CampaignRef):
+    below: int | None = None  # shards from this one on are not asked for
 
 
 class OpenShards(BaseModel):
@@ -108,6 +117,7 @@ class ImportRef(BaseModel):
 
 class UnattendedCampaign(CampaignRef):
     name: Discreet  # the sweep's history keeps it too
+    kind: CampaignKind = "broadcast"
     starts_at: datetime | None
     state: str = "running"
     reason: Discreet = ""

@@ -71,6 +71,7 @@ class Sweeps:
             account_id=campaign.account_id,
             campaign_id=campaign.campaign_id,
             name=plan.campaign_name,
+            kind=campaign.kind,
             starts_at=plan.schedule.starts_at() if plan.schedule else None,
             state=state,
             reason=reason,

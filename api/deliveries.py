@@ -11,7 +11,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
-from activities.inputs import CampaignRef
+from activities.inputs import CampaignKind, CampaignRef
 from api.auth import Caller, Editor, Viewer
 from api.campaign_control import AWAY
 from api.campaigns import find
@@ -198,7 +198,8 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
     """Tell the campaign's workflow, or start it again if it has ended; if Temporal is away, the sweep does so later."""
     temporal: Client = request.app.state.temporal
     ref = CampaignRef(account_id=caller.account_id, campaign_id=campaign.id)
-    input = CampaignInput.to_go_on(ref, campaign.name, campaign.state, campaign.state_reason)
+    kind: CampaignKind = "experiment" if campaign.kind == "experiment" else "broadcast"
+    input = CampaignInput.to_go_on(ref, campaign.name, kind, campaign.state, campaign.state_reason)
     try:
         await temporal.start_workflow(
             CampaignWorkflow.run,

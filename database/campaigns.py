@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Select, func, insert, select, text, update
@@ -269,7 +269,7 @@ class OpenCampaign:
     account_id: UUID
     campaign_id: UUID
     state: CampaignState
-    kind: str  # each has a workflow of its own
+    kind: Literal["broadcast", "experiment"]  # each has a workflow of its own
 
 
 async def open_campaigns(database: Database) -> list[OpenCampaign]:

@@ -59,12 +59,18 @@ async def add(
     channel: str,
     step: str = "",
     variant: str = "",
+    told: bool = True,
 ) -> None:
-    """Add to a campaign's figures; `amounts` may be negative (a click that turned out to be a machine's)."""
+    """Add to a campaign's figures; `amounts` may be negative (a click that turned out to be a machine's).
+
+    Args:
+        told: it is new, also to those who watch: nothing that only moves to another variant.
+    """
     changed = {name: amount for name, amount in amounts.items() if amount}
     if not changed:
         return
-    after_commit(tx, partial(_tell, channel, changed))
+    if told:
+        after_commit(tx, partial(_tell, channel, changed))
     await tx.execute(
         _ADD,
         {

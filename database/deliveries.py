@@ -98,8 +98,14 @@ async def waves(tx: Connection, campaign_id: UUID) -> list[Wave]:
     return [Wave(row.due, row.first, row.last) for row in rows]
 
 
-async def open_shards(tx: Connection, campaign_id: UUID, *, limit: int) -> list[tuple[int, datetime]]:
-    """Shards with messages that are planned or under way, and when the first of them falls due or its lease ends."""
+async def open_shards(
+    tx: Connection, campaign_id: UUID, *, limit: int, below: int | None = None
+) -> list[tuple[int, datetime]]:
+    """Shards with messages that are planned or under way, and when the first of them falls due or its lease ends.
+
+    Args:
+        below: those from this one on are not asked for.
+    """
     rows = await tx.execute(
         text("""
             -- Two looks, because each state has an index of its own.
@@ -108,9 +114,9 @@ async def open_shards(tx: Connection, campaign_id: UUID, *, limit: int) -> list[
                 WHERE campaign_id = :campaign_id AND state = 'planned'
                 UNION ALL
                 SELECT shard, lease_until FROM deliveries WHERE campaign_id = :campaign_id AND state = 'sending'
-            ) AS open GROUP BY shard ORDER BY due LIMIT :limit
+            ) AS open WHERE CAST(:below AS int) IS NULL OR shard < :below GROUP BY shard ORDER BY due LIMIT :limit
         """),
-        {"campaign_id": campaign_id, "limit": limit},
+        {"campaign_id": campaign_id, "limit": limit, "below": below},
     )
     return [(row.shard, row.due) for row in rows]
 
@@ -314,18 +320,18 @@ async def lost_of_journeys(database: Database) -> list[tuple[UUID, UUID]]:
         return [(row[0], row[1]) for row in await tx.execute(text("SELECT * FROM lost_messages()"))]
 
 
-async def skip_rest(tx: Connection, campaign_id: UUID, *, limit: int, rules: Rules) -> int:
-    """Skip up to `limit` messages of a cancelled campaign that nobody has taken yet; 0 when none is left."""
+async def skip_rest(tx: Connection, campaign_id: UUID, reason: SkipReason, *, limit: int, rules: Rules) -> int:
+    """Skip up to `limit` messages of an ended campaign that nobody has taken yet; 0 when none is left."""
     rows = await tx.execute(
         text("""
-            UPDATE deliveries SET state = 'skipped', reason = 'cancelled', finished_at = :now
+            UPDATE deliveries SET state = 'skipped', reason = :reason, finished_at = :now
             WHERE id IN (
                 SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'planned'
                 LIMIT :limit FOR UPDATE SKIP LOCKED
             )
             RETURNING channel, step, state, reason
         """),
-        {"campaign_id": campaign_id, "limit": limit, "now": rules.now},
+        {"campaign_id": campaign_id, "reason": reason, "limit": limit, "now": rules.now},
     )
     return await _count_each(tx, rules.account.id, campaign_id, rows, now=rules.now)
 

@@ -30,6 +30,7 @@ class SkipReason(StrEnum):
     FREQUENCY_CAP = "frequency_cap"
     BUDGET = "budget"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"  # the experiment was, before this left
     LEFT = "left"  # the contact has left the journey
 
 

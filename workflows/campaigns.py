@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from temporalio import workflow
@@ -17,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         Delivered,
         DeliverInput,
         FreezeInput,
+        OpenShardsInput,
         ShardDue,
         SkipRestInput,
         StateChange,
@@ -50,7 +52,7 @@ def search_attributes(input: CampaignInput, state: str) -> TypedSearchAttributes
         [
             SearchAttributePair(SearchAttributeKey.for_keyword("AccountId"), str(input.account_id)),
             SearchAttributePair(SearchAttributeKey.for_keyword("CampaignId"), str(input.campaign_id)),
-            SearchAttributePair(SearchAttributeKey.for_keyword("Kind"), "broadcast"),
+            SearchAttributePair(SearchAttributeKey.for_keyword("Kind"), input.kind),
             SearchAttributePair(STATE, state),
         ]
     )
@@ -89,8 +91,17 @@ class CampaignWorkflow:
     def cancelled(self) -> bool:
         return self.state == "cancelled"
 
+    @property
+    def ending(self) -> bool:
+        """No shard starts any more."""
+        return self.cancelled
+
     @workflow.run
     async def run(self, input: CampaignInput) -> Totals:
+        return await self.carry_out(input)
+
+    async def carry_out(self, input: CampaignInput) -> Totals:
+        """The whole plan, from wherever it stands."""
         try:
             if input.progress is None and not await self.begin():
                 return await self.finish("cancelled")
@@ -134,21 +145,41 @@ class CampaignWorkflow:
                 self.totals = Totals()  # more is pending than before: no earlier reading counts any more
                 await self.follow_database()
                 await self.look_for_more()
+            await self.advance()
             self.start_due_shards()
             self.tell()
             if not self.under_way:
                 if self.failure:
                     raise self.failure
-                if self.cancelled or not (self.waves or self.waiting or await self.look_for_more()):
+                if self.ending or not (self.waves or self.waiting or self.expects_more or await self.look_for_more()):
                     return
             if workflow.info().get_current_history_length() > self.input.most_events:
                 await self.continue_as_new()
             await self.until(self.time_to_next(), "wait for the next shard to fall due")
 
+    async def advance(self) -> None:
+        """For campaigns with more to do than sending."""
+
+    async def prepare(self, shard: int) -> None:
+        """For campaigns that have something to do before a shard."""
+
+    @property
+    def expects_more(self) -> bool:
+        """Is there something to come that the ledger does not know of?"""
+        return False
+
+    @property
+    def fence(self) -> int | None:
+        """The first of the shards that may not start yet; None: all may."""
+        return None
+
     async def look_for_more(self) -> bool:
         """The ledger has the last word on whether anything is left."""
         open_shards = await workflow.execute_activity_method(
-            Campaigns.open_shards, CampaignRef(**self.ids), summary="look whether anything is left", **QUICK
+            Campaigns.open_shards,
+            OpenShardsInput(**self.ids, below=self.fence),
+            summary="look whether anything is left",
+            **QUICK,
         )
         self.totals = self.totals.or_newer(open_shards.totals)
         self.waiting = [each for each in open_shards.shards if not self.knows(each.shard)]
@@ -159,7 +190,7 @@ class CampaignWorkflow:
         return shard in self.under_way or any(wave.first <= shard <= wave.last for wave in self.waves)
 
     def start_due_shards(self) -> None:
-        while len(self.under_way) < self.input.window and not (self.paused or self.cancelled or self.failure):
+        while len(self.under_way) < self.input.window and not (self.paused or self.ending or self.failure):
             shard = self.next_shard()
             if shard is None:
                 return
@@ -185,7 +216,7 @@ class CampaignWorkflow:
     def time_to_next(self) -> timedelta | None:
         """How long until a shard that is not under way may start; None if only news can change anything."""
         moments = [begun.due for begun in self.waiting] + [fresh.due for fresh in self.waves]
-        if not moments or self.paused or self.cancelled or self.failure or len(self.under_way) >= self.input.window:
+        if not moments or self.paused or self.ending or self.failure or len(self.under_way) >= self.input.window:
             return None
         return max(min(moments), self.not_before or min(moments)) - workflow.now()
 
@@ -193,6 +224,7 @@ class CampaignWorkflow:
         """One shard, as far as it gets."""
         began = workflow.now()
         try:
+            await self.prepare(shard)
             result = await workflow.execute_activity_method(
                 Deliveries.deliver,
                 DeliverInput(**self.ids, shard=shard, now=workflow.now()),
@@ -232,12 +264,12 @@ class CampaignWorkflow:
         self.tell()
         return self.totals
 
-    async def skip_rest(self) -> None:
-        """Until nothing of a cancelled campaign is open: what a lost worker had in hand is settled last."""
+    async def skip_rest(self, reason: Literal["cancelled", "stopped"] = "cancelled") -> None:
+        """Until nothing of a campaign that was ended is open: what a lost worker had in hand is settled last."""
         while True:
             rest = await workflow.execute_activity_method(
                 Campaigns.skip_rest,
-                SkipRestInput(**self.ids, now=workflow.now()),
+                SkipRestInput(**self.ids, now=workflow.now(), reason=reason),
                 summary="skip what was not sent",
                 **CRUNCHING,
             )
@@ -350,5 +382,9 @@ class CampaignWorkflow:
             f"- planned: **{total.planned:,}**\n- pending: **{total.pending:,}**\n- sent: **{total.sent:,}**\n"
             f"- skipped: **{total.skipped:,}**\n- failed: **{total.failed:,}**\n"
             f"- uncertain: **{total.uncertain:,}**\n\n"
-            f"{len(self.under_way)} shards under way"
+            f"{len(self.under_way)} shards under way{self.details()}"
         )
+
+    def details(self) -> str:
+        """What operators see besides, in Markdown."""
+        return ""

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from activities.inputs import CampaignRef, ShardDue, Totals, WaveOfShards
+from activities.experiment_inputs import ExperimentStanding
+from activities.inputs import CampaignKind, CampaignRef, ShardDue, Totals, WaveOfShards
 from marketing.discretion import Discreet
 
 
@@ -24,6 +25,7 @@ class CampaignInput(BaseModel):
     account_id: UUID
     campaign_id: UUID
     name: Discreet = ""  # for the operators' page
+    kind: CampaignKind = "broadcast"
     starts_at: datetime | None = None
     window: int = 4  # shards delivered at the same time
     shard_size: int = 2000
@@ -31,10 +33,10 @@ class CampaignInput(BaseModel):
     progress: CampaignProgressState | None = None  # set when continued as new
 
     @classmethod
-    def to_go_on(cls, begun: CampaignRef, name: str, state: str, reason: str) -> Self:
+    def to_go_on(cls, begun: CampaignRef, name: str, kind: CampaignKind, state: str, reason: str) -> Self:
         """For a campaign whose audience is frozen: the ledger says what is left to do."""
         progress = CampaignProgressState(totals=Totals(), waves=[], waiting=[], state=state, reason=reason)
-        return cls(account_id=begun.account_id, campaign_id=begun.campaign_id, name=name, progress=progress)
+        return cls(account_id=begun.account_id, campaign_id=begun.campaign_id, name=name, kind=kind, progress=progress)
 
 
 class Progress(BaseModel):
@@ -45,9 +47,17 @@ class Progress(BaseModel):
     totals: Totals
     pending: int
     shards_under_way: int
+    experiment: ExperimentStanding | None = None  # None: it is none, or its audience is not frozen yet
 
 
 class Command(BaseModel):
-    """Argument of the updates `pause`, `resume` and `cancel`."""
+    """Argument of the updates `pause`, `resume`, `cancel` and, of an experiment, `stop`."""
 
+    reason: Discreet = ""
+
+
+class ChooseWinner(BaseModel):
+    """Argument of an experiment's update `choose_winner`."""
+
+    variant: int | None = None  # its number among the variants, from 0; None: the best so far
     reason: Discreet = ""

@@ -32,7 +32,7 @@ class SweepWorkflow:
         )
         for campaign in found.never_started:
             if campaign.begun:
-                input = CampaignInput.to_go_on(campaign, campaign.name, campaign.state, campaign.reason)
+                input = CampaignInput.to_go_on(campaign, campaign.name, campaign.kind, campaign.state, campaign.reason)
             else:
                 input = CampaignInput(**campaign.model_dump())
             try:

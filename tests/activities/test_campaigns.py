@@ -8,7 +8,7 @@ from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
 from activities.campaigns import Campaigns
-from activities.inputs import CampaignRef, FreezeInput, ShardDue, StateAnswer, StateChange
+from activities.inputs import FreezeInput, OpenShardsInput, ShardDue, StateAnswer, StateChange
 from channels.base import Message
 from marketing.campaigns import CampaignState
 from tests.audience import people
@@ -57,9 +57,12 @@ async def test_a_workflow_that_begins_anew_is_told_only_of_what_is_left(account:
     assert [(wave.first, wave.last) for wave in (await freeze(sent, shard_size=10)).waves] == [(0, 2)]
     await deliver(sent, Provider(_accept), shard=1)
     assert (await freeze(sent, shard_size=10)).waves == []
-    ref = CampaignRef(account_id=account.id, campaign_id=sent.id)
-    left = await ActivityEnvironment().run(Campaigns(account.database).open_shards, ref)
+    asked = OpenShardsInput(account_id=account.id, campaign_id=sent.id)
+    left = await ActivityEnvironment().run(Campaigns(account.database).open_shards, asked)
     assert left.shards == [ShardDue(shard=0, due=NOW), ShardDue(shard=2, due=NOW)]
+    asked.below = 2
+    left = await ActivityEnvironment().run(Campaigns(account.database).open_shards, asked)
+    assert left.shards == [ShardDue(shard=0, due=NOW)]
 
 
 async def test_an_audience_that_takes_long_is_not_taken_for_lost(account: TestAccount) -> None:

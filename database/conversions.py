@@ -1,0 +1,135 @@
+"""Who did what an experiment is about, how often and for how much?
+
+There is a row for each of them, computed anew from all of that contact's events whenever there is a new one: done
+twice, by whomever, it comes to the same.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from database.engine import Connection
+from database.schema_experiments import conversions
+from marketing.assignment import HOLDOUT, REST
+from marketing.experiment_revenue import MOST_VALUES
+
+# Transactions that began before the last look may have been committed after it.
+_OVERLAP = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What counts: an event of this name, so soon after the message; revenue is the sum of their values.
+
+    Args:
+        currency: of the values that count; None: of all, whatever their currency.
+    """
+
+    event: str
+    within: timedelta
+    currency: str | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of one variant: how many have converted and paid, and sums over what each of them paid, 0 at least."""
+
+    converted: int = 0
+    conversions: int = 0
+    paid: int = 0
+    revenue: float = 0.0
+    squares: float = 0.0
+    logs: float = 0.0
+    log_squares: float = 0.0
+
+
+# The moment at which it was taken to be sent: nobody can have reacted before that.
+_EXPOSED = f"""
+    SELECT contact_id, variant, coalesce(leased_at, finished_at) AS at
+    FROM told JOIN deliveries USING (contact_id)
+    WHERE campaign_id = :source_id AND step = ''
+    AND (state IN ('sent', 'delivered', 'bounced', 'complained') OR state = 'skipped' AND reason = '{HOLDOUT}')
+"""
+
+# What occurred since `at` was received after it, but for clocks that are apart: so few months are looked into.
+_DID = """
+    SELECT count(*) AS n, coalesce(sum(value) FILTER (WHERE counts), 0) AS revenue, min(occurred_at) AS first_at,
+           coalesce(array_agg(DISTINCT currency) FILTER (WHERE counts AND value IS NOT NULL AND currency IS NOT NULL),
+                    '{}') AS currencies
+    FROM (
+        SELECT *, currency = :currency OR CAST(:currency AS text) IS NULL AS counts FROM events
+        WHERE contact_id = exposed.contact_id AND name = :event AND NOT machine
+        AND occurred_at >= at AND occurred_at < at + CAST(:within AS interval)
+        AND id >= uuidv7_floor(at - interval '1 hour')
+    ) AS theirs
+"""
+
+_FOLD = text(f"""
+    WITH experiment AS MATERIALIZED (
+        SELECT test_began_at AS began, coalesce(folded_until - CAST(:overlap AS interval), test_began_at) AS since
+        FROM experiments WHERE campaign_id = :source_id
+    ), told AS MATERIALIZED (
+        SELECT DISTINCT contact_id FROM events
+        WHERE account_id = :account_id AND name = :event AND contact_id IS NOT NULL AND NOT machine
+        AND occurred_at >= (SELECT began FROM experiment)
+        AND id >= uuidv7_floor((SELECT since FROM experiment))
+    ), exposed AS MATERIALIZED ({_EXPOSED})
+    INSERT INTO conversions (account_id, source_id, contact_id, variant, n, revenue, first_at, currencies)
+    SELECT :account_id, :source_id, contact_id, variant, did.* FROM exposed CROSS JOIN LATERAL ({_DID}) AS did
+    WHERE n > 0
+    ON CONFLICT (source_id, step, contact_id) DO UPDATE
+    SET n = EXCLUDED.n, revenue = EXCLUDED.revenue, first_at = EXCLUDED.first_at, currencies = EXCLUDED.currencies
+    WHERE (conversions.n, conversions.revenue) <> (EXCLUDED.n, EXCLUDED.revenue)
+""")
+
+_FOLDED = text("UPDATE experiments SET folded_until = now() WHERE campaign_id = :campaign_id")
+
+_SUMS = text("""
+    SELECT variant, count(*) AS converted, sum(n) AS conversions, count(*) FILTER (WHERE amount > 0) AS paid,
+           sum(amount) AS revenue, sum(amount ^ 2) AS squares, sum(ln(1 + amount)) AS logs,
+           sum(ln(1 + amount) ^ 2) AS log_squares
+    FROM (
+        SELECT variant, n, CAST(greatest(revenue, 0) AS float8) AS amount FROM conversions
+        WHERE source_id = :source_id AND step = ''
+    ) AS amounts GROUP BY variant
+""")
+
+_CURRENCIES = text("SELECT DISTINCT unnest(currencies) FROM conversions WHERE source_id = :source_id AND step = ''")
+
+
+async def fold(tx: Connection, account_id: UUID, campaign_id: UUID, of: Conversion) -> None:
+    """Have the rows say what has happened up to now."""
+    told = {"account_id": account_id, "source_id": campaign_id, "overlap": _OVERLAP}
+    await tx.execute(_FOLD, told | vars(of))
+    await tx.execute(_FOLDED, {"campaign_id": campaign_id})
+
+
+async def sums(tx: Connection, campaign_id: UUID) -> dict[str, Sums]:
+    """By variant, as it was folded; also of `holdout` and, as '', of those who got the winner."""
+    return {row.variant: Sums(*row[1:]) for row in await tx.execute(_SUMS, {"source_id": campaign_id})}
+
+
+async def currencies(tx: Connection, campaign_id: UUID) -> list[str]:
+    """In which the revenue of a campaign was counted; with more than one its sums mean little."""
+    return sorted((await tx.execute(_CURRENCIES, {"source_id": campaign_id})).scalars())
+
+
+async def payments(tx: Connection, campaign_id: UUID) -> dict[str, list[float]] | None:
+    """What each recipient who paid has paid, by variant; None if they are too many to be resampled."""
+    query = (
+        select(conversions.c.variant, conversions.c.revenue)
+        .where(conversions.c.source_id == campaign_id, conversions.c.step == "", conversions.c.revenue > 0)
+        .where(conversions.c.variant.not_in([REST, HOLDOUT]))
+        .order_by(conversions.c.contact_id)  # so that a seed means something
+        .limit(MOST_VALUES + 1)
+    )
+    rows = (await tx.execute(query)).all()
+    if len(rows) > MOST_VALUES:
+        return None
+    paid: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        paid[row.variant].append(float(row.revenue))
+    return paid

@@ -1,0 +1,258 @@
+"""How each experiment stands, what was counted of its variants, and who got which share of a bandit's shards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from database import campaigns, conversions, counters
+from database.assignment import bucket, cell, cells
+from database.conversions import Sums
+from database.engine import Connection
+from database.schema_experiments import allocations, experiments
+from marketing.assignment import HOLDOUT, REST, shared_out
+from marketing.experiment_results import Metric, VariantCounts
+
+_MOST_MONEY = 1e15  # that results show, see `experiment_results`
+_MOST_SQUARES = 1e30
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an experiment stands.
+
+    Args:
+        rest_shard: the first shard of those who wait for the winner; None until they are planned.
+        decision: the whole analysis at the last look, or at the moment of the decision; None before.
+    """
+
+    campaign_id: UUID
+    state: str
+    rest_shard: int | None
+    winner: str | None
+    decided_by: str | None
+    reason: str
+    decision: dict[str, Any] | None
+    test_began_at: datetime | None
+    test_sent_at: datetime | None
+    decided_at: datetime | None
+
+
+async def read(tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Standing | None:
+    """With `lock` nobody else decides until this transaction ends. None: it was not launched, or is no experiment."""
+    query = select(*(experiments.c[name] for name in Standing.__annotations__)).where(
+        experiments.c.campaign_id == campaign_id
+    )
+    row = (await tx.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
+    return Standing(**row) if row else None
+
+
+# -- what its workflow goes through ----------------------------------------------------------------------------------
+
+
+async def is_out(tx: Connection, campaign_id: UUID) -> bool:
+    """Was every message of the test tried? Those that a provider has put off are not waited for."""
+    query = text("""
+        SELECT NOT EXISTS (
+            SELECT FROM deliveries WHERE campaign_id = :campaign_id AND shard < rest_shard
+            AND state = 'planned' AND attempts = 0
+        ) AND NOT EXISTS (
+            SELECT FROM deliveries WHERE campaign_id = :campaign_id AND shard < rest_shard AND state = 'sending'
+        ) FROM experiments WHERE campaign_id = :campaign_id
+    """)
+    return bool((await tx.execute(query, {"campaign_id": campaign_id})).scalar_one())
+
+
+async def mark_sent(tx: Connection, account_id: UUID, campaign_id: UUID, now: datetime) -> None:
+    """The test is out; from now on its results are waited for."""
+    statement = update(experiments).where(
+        experiments.c.campaign_id == campaign_id, experiments.c.test_sent_at.is_(None)
+    )
+    if (await tx.execute(statement.values(test_sent_at=now))).rowcount:
+        await campaigns.log(tx, account_id, campaign_id, "campaign.test_sent")
+
+
+async def keep_look(tx: Connection, campaign_id: UUID, decision: Mapping[str, Any]) -> None:
+    """For the next one: numbers that are always valid never get weaker again."""
+    await tx.execute(update(experiments).where(experiments.c.campaign_id == campaign_id).values(decision=decision))
+
+
+async def decide(
+    tx: Connection,
+    account_id: UUID,
+    campaign_id: UUID,
+    *,
+    winner: str,
+    by: str,
+    reason: str,
+    decision: Mapping[str, Any],
+    now: datetime,
+) -> bool:
+    """From now on the rest gets the winner. False: it has one already, or was stopped."""
+    values = {"state": "decided", "winner": winner, "decided_by": by, "decided_at": now}
+    changed = await _move(tx, campaign_id, ("testing", "asking"), **values, reason=reason, decision=decision)
+    if changed:
+        await campaigns.log(tx, account_id, campaign_id, "campaign.winner_decided", winner=winner, by=by, reason=reason)
+    return changed
+
+
+async def ask(tx: Connection, account_id: UUID, campaign_id: UUID, *, reason: str, decision: Mapping[str, Any]) -> bool:
+    """A person has to decide."""
+    changed = await _move(tx, campaign_id, ("testing",), state="asking", reason=reason, decision=decision)
+    if changed:
+        await campaigns.log(tx, account_id, campaign_id, "campaign.winner_asked", reason=reason)
+    return changed
+
+
+async def stop(tx: Connection, account_id: UUID, campaign_id: UUID, *, reason: str) -> bool:
+    """Nothing of it is sent any more; what was found out stays."""
+    changed = await _move(tx, campaign_id, ("testing", "asking", "decided"), state="stopped", reason=reason)
+    if changed:
+        await campaigns.log(tx, account_id, campaign_id, "campaign.experiment_stopped", reason=reason)
+    return changed
+
+
+async def _move(tx: Connection, campaign_id: UUID, before: Sequence[str], **values: Any) -> bool:
+    statement = update(experiments).where(experiments.c.campaign_id == campaign_id, experiments.c.state.in_(before))
+    return (await tx.execute(statement.values(**values))).rowcount == 1
+
+
+# -- what was counted ------------------------------------------------------------------------------------------------
+
+_FIGURES = text("""
+    SELECT variant, name, sum(n)::bigint AS n FROM counters
+    WHERE campaign_id = :campaign_id AND name IN ('sent', 'opened_unique', 'clicked_unique', 'skipped:holdout')
+    GROUP BY variant, name
+""")
+
+
+async def counted(tx: Connection, campaign_id: UUID, names: Sequence[str], metric: Metric) -> list[VariantCounts]:
+    """Of these variants. From counters and, of conversions, as they were folded: a few milliseconds, however many."""
+    figures = await _figures(tx, campaign_id)
+    converted = await conversions.sums(tx, campaign_id)
+    engaged = {Metric.OPEN_RATE: "opened_unique", Metric.CLICK_RATE: "clicked_unique"}.get(metric)
+    return [
+        counts(
+            name,
+            figures.get((name, "sent"), 0),
+            metric,
+            figures.get((name, engaged), 0) if engaged else None,
+            converted.get(name, Sums()),
+        )
+        for name in names
+    ]
+
+
+async def treated_and_held(
+    tx: Connection, campaign_id: UUID, names: Sequence[str], metric: Metric
+) -> tuple[VariantCounts, VariantCounts]:
+    """All who were sent something, whichever variant, and those who got nothing on purpose: what did sending bring?
+
+    `metric` is one of conversions, which were folded.
+    """
+    figures = await _figures(tx, campaign_id)
+    converted = await conversions.sums(tx, campaign_id)
+    sent = [
+        counts(name, figures.get((name, "sent"), 0), metric, None, converted.get(name, Sums()))
+        for name in (*names, REST)
+    ]
+    held = figures.get((HOLDOUT, "skipped:holdout"), 0)
+    return together("treated", sent), counts(HOLDOUT, held, metric, None, converted.get(HOLDOUT, Sums()))
+
+
+async def _figures(tx: Connection, campaign_id: UUID) -> dict[tuple[str, str], int]:
+    return {(row.variant, row.name): row.n for row in await tx.execute(_FIGURES, {"campaign_id": campaign_id})}
+
+
+def counts(variant: str, recipients: int, metric: Metric, engaged: int | None, converted: Sums) -> VariantCounts:
+    """
+    Args:
+        engaged: how many opened or clicked; None where the metric is about conversions.
+    """
+    if engaged is not None:
+        did = engaged
+    else:
+        did = converted.paid if metric is Metric.REVENUE_PER_RECIPIENT else converted.converted
+    return VariantCounts(
+        name=variant,
+        recipients=recipients,
+        successes=min(max(did, 0), recipients),  # also who got a message of which nobody knew whether it arrived
+        revenue=min(converted.revenue, _MOST_MONEY),
+        revenue_squares=min(converted.squares, _MOST_SQUARES),
+        log_revenue=converted.logs,
+        log_revenue_squares=converted.log_squares,
+    )
+
+
+def together(name: str, parts: Sequence[VariantCounts]) -> VariantCounts:
+    """All of them as one."""
+    amounts = [field for field in VariantCounts.model_fields if field != "name"]
+    sums = {field: sum(getattr(each, field) for each in parts) for field in amounts}
+    most = {"revenue": _MOST_MONEY, "revenue_squares": _MOST_SQUARES}
+    return VariantCounts(name=name, **sums | {field: min(sums[field], limit) for field, limit in most.items()})
+
+
+# -- bandits ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """How a shard was shared out, and what was known then."""
+
+    shard: int
+    weights: dict[str, float]
+    seen: dict[str, dict[str, float]]
+    seed: int
+    allocated_at: datetime
+
+
+# Who is held out stays so. `state` and `shard` have an index.
+_SHARE_OUT = text(f"""
+    WITH changed AS (
+        UPDATE deliveries SET variant = {cell(bucket("contact_id"))}
+        WHERE campaign_id = :campaign_id AND shard = :shard AND state = 'planned' AND variant = '{REST}'
+        RETURNING variant
+    )
+    SELECT variant, count(*) AS n FROM changed GROUP BY variant ORDER BY variant
+""")
+
+
+async def is_allocated(tx: Connection, campaign_id: UUID, shard: int) -> bool:
+    query = select(allocations.c.shard).where(allocations.c.campaign_id == campaign_id, allocations.c.shard == shard)
+    return (await tx.execute(query)).one_or_none() is not None
+
+
+async def allocate(tx: Connection, account_id: UUID, campaign_id: UUID, wanted: Allocation, *, key: str) -> bool:
+    """Give each contact of a shard its variant, by its place for `key`. False: that was done before, and stays."""
+    row = {"account_id": account_id, "campaign_id": campaign_id, **vars(wanted)}
+    if not (await tx.execute(insert(allocations).on_conflict_do_nothing(), row)).rowcount:
+        return False
+    shared = cells(shared_out(wanted.weights))
+    given = await tx.execute(
+        _SHARE_OUT, {"campaign_id": campaign_id, "shard": wanted.shard, "key": f"{key}:{wanted.shard}", **shared}
+    )
+    for row_of in given.all():
+        moved = [(REST, -row_of.n), (row_of.variant, row_of.n)]
+        for variant, n in moved:
+            await counters.add(
+                tx,
+                account_id,
+                campaign_id,
+                {"planned": n},
+                now=wanted.allocated_at,
+                channel="email",
+                variant=variant,
+                told=False,
+            )
+    return True
+
+
+async def all_allocations(tx: Connection, campaign_id: UUID) -> list[Allocation]:
+    """In the order of shards."""
+    columns = [allocations.c[name] for name in Allocation.__annotations__]
+    query = select(*columns).where(allocations.c.campaign_id == campaign_id).order_by(allocations.c.shard)
+    return [Allocation(**row) for row in (await tx.execute(query)).mappings()]
