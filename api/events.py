@@ -1,6 +1,6 @@
 """`/api/events`: what has happened, as others tell it. On record before it is answered."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -110,22 +110,37 @@ async def store_events(given: Annotated[Events, Body()], request: Request, calle
     If some events of a list are bad, the others are stored (207); if all are, nothing is (422).
     """
     now = datetime.now(UTC)
-    told = [read(each, now) for each in given.events]
+    outcomes = await stored(request, caller, [read(each, now) for each in given.events], given.place)
+    content = orjson.dumps({"results": [result(each) for each in outcomes]})
+    return Response(content, status_of(outcomes), media_type="application/json")
+
+
+async def stored(
+    request: Request, caller: Caller, told: Sequence[NewEvent | Refusal], place: Callable[[int], str]
+) -> list[Outcome]:
+    """What became of each of them, in their order; `place` says where in the body one stands.
+
+    Raises:
+        Malformed: all are refused.
+    """
     events = [each for each in told if isinstance(each, NewEvent)]
-    stored = iter(await _on_record(request, caller, events) if events else ())
-    outcomes = [next(stored) if isinstance(each, NewEvent) else each for each in told]
+    kept = iter(await _on_record(request, caller, events) if events else ())
+    outcomes = [next(kept) if isinstance(each, NewEvent) else each for each in told]
     refusals = [(number, each) for number, each in enumerate(outcomes) if isinstance(each, Refusal)]
     metrics.events.labels("refused").inc(len(refusals))
     if len(refusals) == len(outcomes):
         raise malformed(
             [
-                {"path": ".".join(filter(None, (given.place(number), fault.path))), "message": fault.detail}
+                {"path": ".".join(filter(None, (place(number), fault.path))), "message": fault.detail}
                 for number, refusal in refusals
                 for fault in refusal.faults
             ]
         )
-    content = orjson.dumps({"results": [_result(each) for each in outcomes]})
-    return Response(content, 207 if refusals else 201, media_type="application/json")
+    return outcomes
+
+
+def status_of(outcomes: Sequence[Outcome]) -> int:
+    return 207 if any(isinstance(each, Refusal) for each in outcomes) else 201
 
 
 async def _on_record(request: Request, caller: Caller, events: Sequence[NewEvent]) -> Sequence[Outcome]:
@@ -144,7 +159,7 @@ async def _on_record(request: Request, caller: Caller, events: Sequence[NewEvent
         ) from error
 
 
-def _result(outcome: Outcome) -> dict[str, Any]:
+def result(outcome: Outcome) -> dict[str, Any]:
     match outcome:
         case OnRecord(id=id, repeated=True):
             return {"status": 200, "id": id, "repeated": True}

@@ -128,26 +128,12 @@ class ContactReference(BaseModel):
         return self
 
 
-class NewEvent(BaseModel):
-    """Something that happened to a contact."""
+class Happening(BaseModel):
+    """Something that happened to a contact, of which it is known what it was."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "contact": {"email": "zoe@example.com"},
-                "name": "purchase",
-                "occurred_at": "2026-11-02T09:30:00Z",
-                "properties": {"order": "A-1001", "items": 2},
-                "value": 49.9,
-                "currency": "EUR",
-                "idempotency_key": "order-A-1001",
-            }
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
     contact: ContactReference
-    name: Name
     occurred_at: Moment | None = Field(None, description="At most ten minutes ahead. Left out: now.")
     properties: CheckedAttributes = {}
     value: Value | None = Field(
@@ -161,6 +147,26 @@ class NewEvent(BaseModel):
         pattern=r"^[^\x00-\x1f\x7f]*$",
         description="A line of any text. However often an event with this key is sent, it is stored once.",
     )
+
+
+class NewEvent(Happening):
+    """Something that happened to a contact."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "contact": {"email": "zoe@example.com"},
+                "name": "purchase",
+                "occurred_at": "2026-11-02T09:30:00Z",
+                "properties": {"order": "A-1001", "items": 2},
+                "value": 49.9,
+                "currency": "EUR",
+                "idempotency_key": "order-A-1001",
+            }
+        },
+    )
+
+    name: Name
 
 
 class Fault(NamedTuple):
@@ -205,6 +211,11 @@ def read(given: object, now: datetime) -> NewEvent | Refusal:
         event = NewEvent.model_validate(given)
     except ValidationError as error:
         return Refusal(tuple(map(_fault, error.errors(include_url=False, include_input=False, include_context=False))))
+    return in_time(event, now)
+
+
+def in_time(event: NewEvent, now: datetime) -> NewEvent | Refusal:
+    """The event, unless it has not come yet."""
     if event.occurred_at and event.occurred_at > now + FURTHEST_AHEAD:
         minutes = FURTHEST_AHEAD // timedelta(minutes=1)
         return Refusal((Fault("occurred_at", f"has not come yet: it is more than {minutes} minutes ahead"),))
