@@ -18,7 +18,7 @@ from activities.heartbeats import beating, until_the_worker_stops
 from activities.inputs import FollowInput
 from activities.journey_inputs import CohortRef, Formed, FormInput, Happened, Leave, Member, SourceRef
 from activities.routing_inputs import Lost, SourceCommand, SourceStanding, TellInput
-from database import automations, campaigns, cohorts, journey_touches, leaving, routing, sources
+from database import automations, campaigns, cohorts, journey_touches, leaving, routing, sources, standings
 from database.cohorts import Cohort, Known
 from database.engine import Database, is_away
 from database.journey_touches import Touch
@@ -211,8 +211,11 @@ class Routing:
 
     @activity.defn
     async def read_lost(self, ref: CohortRef) -> Formed:
-        """What such a cohort begins with, once more; no cohort if nobody is inside any more."""
+        """What such a cohort begins with, once more; no cohort if nobody is inside any more, or all are cancelled."""
         async with self.database.transaction(ref.account_id) as tx:
+            if await standings.going(tx, ref.kind, ref.source_id, ref.cohort) == "over":
+                await cohorts.give_up(tx, ref.account_id, ref.source_id, ref.kind, ref.cohort, LOST, now=datetime.now(UTC))
+                return Formed()
             cohort = await cohorts.not_begun(tx, ref.source_id, ref.kind, ref.cohort)
         return as_formed(cohort) if cohort else Formed()
 
@@ -234,7 +237,7 @@ class Routing:
                 found.append(ref)
                 continue
             async with self.database.transaction(ref.account_id) as tx:
-                inside = await cohorts.give_up(tx, ref.account_id, ref.source_id, ref.cohort, LOST, now=now)
+                inside = await cohorts.give_up(tx, ref.account_id, ref.source_id, ref.kind, ref.cohort, LOST, now=now)
             log.error("a cohort was lost", cohort=cohort_id(ref), inside=inside)
         return found
 

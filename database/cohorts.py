@@ -1,5 +1,6 @@
 """How are those who wait put together, up to a thousand at a time, for one workflow to carry them?"""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from database import leaving, sources, step_counters
+from database import leaving, sources, standings
 from database.engine import Connection, plan_anew
+from database.enrollments import Noted, Over, note
 from database.leaving import BEGAN_AT
 from database.looking_back import look_back
 from database.sources import Kind
@@ -219,11 +221,15 @@ _WAITING_TO_BEGIN = text("""
     SELECT min(member) AS first, min(version) AS version FROM enrollments
     WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL
 """)
-_FAIL = text("""
-    UPDATE enrollments SET state = 'failed', problem = :problem, left_at = :now, due_at = NULL
-    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL RETURNING version
+_INSIDE = text("""
+    SELECT version, array_agg(member) AS members FROM enrollments
+    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL GROUP BY version ORDER BY version
 """)
-_END = text("UPDATE cohorts SET state = 'ended', ended_at = :now WHERE source_id = :source_id AND number = :number")
+_AT_WORK = text("""
+    SELECT version, member, call, steps.step, kind, steps.entered_at
+    FROM enrollments JOIN enrollment_steps AS steps ON enrollment_id = id
+    WHERE source_id = :source_id AND cohort = :number AND enrollments.left_at IS NULL AND steps.left_at IS NULL
+""")
 
 
 async def not_begun(tx: Connection, source_id: UUID, kind: Kind, number: int) -> Cohort | None:
@@ -235,13 +241,20 @@ async def not_begun(tx: Connection, source_id: UUID, kind: Kind, number: int) ->
 
 
 async def give_up(
-    tx: Connection, account_id: UUID, source_id: UUID, number: int, problem: str, *, now: datetime
+    tx: Connection, account_id: UUID, source_id: UUID, kind: Kind, number: int, problem: str, *, now: datetime
 ) -> int:
-    """End a cohort, and fail those who are inside; how many they are."""
-    of = {"source_id": source_id, "number": number, "now": now}
-    versions = list((await tx.execute(_FAIL, {**of, "problem": problem})).scalars())
-    for version in sorted(set(versions)):
-        amounts = {(step_counters.PASS, "failed"): step_counters.Amount(versions.count(version))}
-        await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
-    await tx.execute(_END, of)
-    return len(versions)
+    """End a cohort, its steps, and the passes of those who are inside: they fail, or are cancelled if it is. How many
+    they are."""
+    of = {"source_id": source_id, "number": number}
+    is_over = await standings.going(tx, kind, source_id, number) == "over"
+    state, reason, problem = ("cancelled", "cancelled", "") if is_over else ("failed", "", problem)
+    steps: defaultdict[int, list[Noted]] = defaultdict(list)
+    for row in await tx.execute(_AT_WORK, of):
+        outcome = Noted([row.member], [row.call], row.step, row.kind, row.entered_at, now, None, state, "", True)
+        steps[row.version].append(outcome)
+    inside = {row.version: row.members for row in await tx.execute(_INSIDE, of)}
+    for version, members in inside.items():
+        left = [Over(members, state, now, reason, problem, converted=False)]
+        await note(tx, account_id, source_id, number, version=version, steps=steps[version], left=left, now=now)
+    await note(tx, account_id, source_id, number, version=1, ended=True, now=now)
+    return sum(map(len, inside.values()))

@@ -12,14 +12,14 @@ from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
 from activities.inputs import FollowInput
-from activities.journey_inputs import FormInput, SourceRef
+from activities.journey_inputs import CohortRef, Formed, FormInput, SourceRef
 from activities.routing import GATHER_SECONDS, Routing
-from database import sources
+from database import cohorts, sources
 from database.enrolling import Candidate, enroll
 from tests.audience import people
 from tests.automating import routing
 from tests.conftest import TestAccount
-from tests.database.test_routing import automation, figures, happens, passes
+from tests.database.test_routing import automation, figures, form, happens, passes, route
 
 
 async def waiting(account: TestAccount) -> int:
@@ -105,6 +105,18 @@ async def test_what_a_cohort_begins_with_is_as_much_as_temporal_takes(account: T
     assert len(formed.model_dump_json()) < 2 << 20
     begun_with = formed.members[0].trigger
     assert begun_with["number 0"] == 0.123456789 and "plan" not in begun_with
+
+
+async def test_a_lost_cohort_that_is_cancelled_is_not_begun_but_ends(account: TestAccount, temporal: Client) -> None:
+    source = await automation(account)
+    await happens(account, "order.placed", *await people(account, 2))
+    await route(account)
+    assert await form(account, source)
+    async with account.transaction() as tx:
+        await cohorts.cancel(tx, account.id, source, "enough", now=datetime.now(UTC))
+    lost = CohortRef(account_id=account.id, source_id=source, cohort=1)
+    assert await routing(account, temporal).read_lost(lost) == Formed()
+    assert [each[1:] for each in await passes(account, source)] == [("cancelled", "cancelled")] * 2
 
 
 async def test_while_things_happen_more_of_them_are_waited_for(account: TestAccount, temporal: Client) -> None:

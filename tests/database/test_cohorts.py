@@ -1,0 +1,44 @@
+"""What becomes of a cohort that nobody carries any more?"""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from database import cohorts, enrollments, journeys
+from database.enrollments import Noted
+from database.journeys import Asked
+from tests.audience import people
+from tests.conftest import TestAccount
+from tests.database.test_routing import NOW, automation, figures, form, happens, passes, route
+
+LATER = NOW + timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(("cancelled", "state"), [(False, "failed"), (True, "cancelled")])
+async def test_whoever_was_in_a_lost_cohort_ends_with_its_step_and_what_was_planned(
+    account: TestAccount, cancelled: bool, state: str
+) -> None:
+    source = await automation(account)
+    zoe, joe = await people(account, 2)
+    await happens(account, "order.placed", zoe, joe)
+    await route(account)
+    assert await form(account, source)
+    async with account.transaction() as tx:
+        at_work = Noted([0, 1], [0, 0], "send:welcome", "send", NOW, None, None, "later", "")
+        await enrollments.note(tx, account.id, source, 1, version=1, steps=[at_work], now=NOW)
+        (first, second) = (await enrollments.members(tx, source, 1, [0, 1])).values()
+        asked = [Asked(each.id, each.contact_id, 0) for each in (first, second)]
+        await journeys.plan_messages(tx, account.id, source, 1, asked, step="send:welcome", channel="email", now=NOW)
+        if cancelled:
+            await cohorts.cancel(tx, account.id, source, "enough", now=NOW)
+        assert await cohorts.give_up(tx, account.id, source, "automation", 1, "Lost.", now=LATER) == 2
+        assert await cohorts.open_ones(tx, source, after=0, limit=10) == {}
+        counted = text("SELECT name, n, seconds FROM step_counters WHERE source_id = :id AND step <> ''")
+        steps = {row.name: (row.n, row.seconds) for row in await tx.execute(counted, {"id": source})}
+        left = text("SELECT DISTINCT left_at FROM enrollment_steps UNION SELECT DISTINCT left_at FROM enrollments")
+        assert list((await tx.execute(left)).scalars()) == [LATER]
+        assert set((await tx.execute(text("SELECT DISTINCT state FROM deliveries"))).scalars()) == {"skipped"}
+    assert steps == {"entered": (2, 0), "broken_off": (2, 600)}
+    assert {each[1] for each in await passes(account, source)} == {state}
+    assert await figures(account, source) == {"enrolled": 2, state: 2}
