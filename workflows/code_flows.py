@@ -184,7 +184,9 @@ class _Reader:
 
     def question(self, kind: str, args: dict[str, Any]) -> str:
         if kind == "engagement":
-            return f"Opened or clicked{' ' if args else ''}{args.get('since', '')}?"
+            since = args.get("since")
+            of_late = "in the last" if isinstance(since, str) and not isinstance(since, Expression) else "since"
+            return f"Opened or clicked {of_late} {since}?" if since else "Opened or clicked?"
         return said("branch" if kind == "matches" else kind, args, self.names)
 
     def words(self, test: ast.expr) -> str:

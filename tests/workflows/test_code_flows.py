@@ -55,6 +55,8 @@ async def asked(_: Contact, journey: Journey) -> None:
         return
     if await journey.engagement():
         await journey.send("thanks")
+    await journey.engagement("7 days")
+    await journey.engagement(since=journey.entered_at)
     sent = await journey.send("more")
     if sent.state == "skipped":
         raise ValueError("never mind")
@@ -65,10 +67,12 @@ def test_questions_part_the_ways() -> None:
     assert flow(asked, {}) == (
         Fork("“purchase” within 2 days?", (("yes", (french,)), ("no", (Do("Send “nudge”"),))), asks=True),
         Fork("Opened or clicked?", (("yes", (Do("Send “thanks”"),)), ("no", ())), asks=True),
+        Do("Opened or clicked in the last 7 days?"),
+        Do("Opened or clicked since journey.entered_at?"),
         Do("Send “more”"),
         Fork("sent.state == 'skipped'?", (("yes", (Leave("Fails: ValueError('never mind')"),)), ("no", ()))),
     )
-    assert count_steps(flow(asked, {})) == 6
+    assert count_steps(flow(asked, {})) == 8
 
 
 async def by_chance(_: Contact, journey: Journey) -> None:
