@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -82,22 +83,18 @@ def up(
 @app.command()
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     """Serve the control API and what recipients touch."""
-    import uvloop
-
     from local_stack import ensure_free
 
     configure_logging(settings())
     ensure_free(port, host)
-    uvloop.run(_serve(settings(), host, port))
+    _run(_serve(settings(), host, port))
 
 
 @app.command()
 def worker() -> None:
     """Run workflows and activities."""
-    import uvloop
-
     configure_logging(settings())
-    uvloop.run(_work(settings()))
+    _run(_work(settings()))
 
 
 @app.command()
@@ -315,6 +312,28 @@ async def reach_temporal(complete: Settings, **watching: Any) -> "Client":
     return client
 
 
+def _run(program: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run until SIGTERM or SIGINT; then tell what is left of the traces, and end at once."""
+    import uvloop
+
+    from telemetry import tracing
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: sys.exit())  # before the program listens; Uvicorn raises it again afterwards
+    status = 0
+    try:
+        uvloop.run(program)
+    except SystemExit:
+        pass
+    except CannotStart:
+        raise
+    except Exception:
+        logging.exception("ended by an error")
+        status = 1
+    tracing.finish()
+    _leave(status)
+
+
 async def _serve(complete: Settings, host: str, port: int) -> None:
     import uvicorn
 
@@ -395,7 +414,8 @@ def configure_logging(complete: Settings, *, quiet: bool = False) -> None:
 
 def _leave(status: int) -> NoReturn:
     """End at once. Where Python takes itself down first, a thread of Temporal's core that comes back in that moment
-    makes it abort: one `carillon migrate` in twelve on a busy machine."""
+    makes it abort (one `carillon migrate` in twelve on a busy machine) or hang (one worker in two whose Temporal was
+    stopped at the same time)."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

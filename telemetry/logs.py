@@ -39,6 +39,7 @@ def configure(level: str, form: str, *, quiet: bool = False) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _mask_all, last],
         )
     )
+    logging.captureWarnings(True)
     logging.basicConfig(handlers=[handler], level="WARNING" if quiet else level.upper(), force=True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,5 +1,6 @@
-"""What Temporal's SDK measures by itself, such as how long tasks wait for a worker: beside our own."""
+"""What Temporal's SDK measures and says by itself, such as how long tasks wait for a worker: beside our own."""
 
+import logging
 import socket
 from collections.abc import Iterable
 from http.client import HTTPException
@@ -9,8 +10,15 @@ import structlog
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from prometheus_client.registry import Collector, CollectorRegistry
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 
 from telemetry import metrics
 
@@ -20,11 +28,11 @@ WAITS = ("activity_schedule_to_start_latency", "workflow_task_schedule_to_start_
 _THIS_MACHINE = build_opener(ProxyHandler({}))  # whatever HTTP_PROXY says: a proxy's 127.0.0.1 is another one
 
 
-def measured_runtime() -> Runtime:
-    """A runtime for the process's client of Temporal, whose metrics appear among ours. Call it once.
+def measured_runtime(registry: CollectorRegistry = REGISTRY) -> Runtime:
+    """A runtime for the process's client of Temporal, whose metrics and lines appear among ours. Call it once.
 
-    What the core has to say it writes to stderr by itself. Its forwarding to Python's loggers calls into an interpreter
-    that is ending: of workers that were stopped together with Temporal, one in two hung until it was killed.
+    What the core has to say goes to our log: by itself it would write to stderr, in a form of its own. As it calls into
+    Python for that at any moment, the process must not take its interpreter down, but end at once.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -35,8 +43,10 @@ def measured_runtime() -> Runtime:
         durations_as_seconds=True,
         histogram_bucket_overrides=dict.fromkeys(WAITS, metrics.SLOW),
     )
-    runtime = Runtime(telemetry=TelemetryConfig(metrics=prometheus))
-    REGISTRY.register(_Page(f"http://{address}/metrics"))
+    said = LogForwardingConfig(logging.getLogger("temporalio.core"))
+    logged = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding=said)
+    runtime = Runtime(telemetry=TelemetryConfig(logging=logged, metrics=prometheus))
+    registry.register(_Page(f"http://{address}/metrics"))
     return runtime
 
 

@@ -1,12 +1,23 @@
-"""Can what Temporal's SDK measures be had, and the rest without it?"""
+"""Can what Temporal's SDK measures and says be had, and the rest without it?"""
 
+import asyncio
+import logging
 from collections.abc import Iterator
+from logging.handlers import QueueHandler
+from pathlib import Path
+from queue import Queue
 from wsgiref.simple_server import WSGIServer
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest, start_http_server
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer
 
-from telemetry.sdk import _Page
+from telemetry.sdk import _Page, measured_runtime
+from workflows.campaigns import CampaignWorkflow
+
+RECORDED = Path(__file__).parents[1] / "histories" / "CampaignWorkflow-delivered.json"
 
 
 @pytest.fixture
@@ -37,3 +48,24 @@ def test_the_page_is_asked_directly_whatever_proxy_the_machine_has(
 
 def test_all_others_are_told_while_the_page_does_not_answer() -> None:
     assert "ours_total 0.0" in told("http://127.0.0.1:1/metrics")
+
+
+async def test_what_the_core_says_goes_to_our_log() -> None:
+    said: Queue[logging.LogRecord] = Queue()
+    log, listener = logging.getLogger("temporalio.core"), QueueHandler(said)
+    log.addHandler(listener)
+    history = WorkflowHistory.from_json("campaign", RECORDED.read_text())
+    replayer = Replayer(workflows=[SomethingElse], runtime=measured_runtime(CollectorRegistry()))
+    await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    record = await asyncio.to_thread(said.get, timeout=30)
+    log.removeHandler(listener)
+    assert record.levelname == "WARNING" and "sdk_core" in record.getMessage()
+
+
+@workflow.defn(name=CampaignWorkflow.__name__, sandboxed=False)
+class SomethingElse:
+    """Does not go on with what was recorded."""
+
+    @workflow.run
+    async def run(self, _: object) -> None:
+        return

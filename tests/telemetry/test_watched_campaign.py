@@ -39,6 +39,7 @@ class Watched:
     traces: Collector
     logs: dict[str, str]
     pages: dict[str, str]
+    endings: list[int]  # what the programs ended with
 
     def lines(self, program: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.logs[program].splitlines()]
@@ -90,11 +91,12 @@ async def watched(
             "CARILLON_TRACES_MESSAGE_SHARE": "1",
             "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
             "OTEL_SERVICE_NAME": "carillon-test",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_BSP_SCHEDULE_DELAY": "60000",  # what leads here is told by who has ended
         }
+        endings: list[int] = []
         async with AsyncExitStack() as programs:
             for command in (("api", "--port", str(api_port)), ("worker",)):
-                await programs.enter_async_context(program(folder, command, settings))
+                await programs.enter_async_context(program(folder, command, settings, endings))
             api = await stack.enter_async_context(
                 httpx.AsyncClient(
                     base_url=f"http://127.0.0.1:{api_port}",
@@ -110,11 +112,13 @@ async def watched(
                 "worker": (await api.get(f"http://127.0.0.1:{metrics_port}/metrics")).text,
             }
         logs = {path.stem: path.read_text() for path in folder.iterdir()}
-        yield Watched(account, campaign_id, failed_request, traces, logs, pages)
+        yield Watched(account, campaign_id, failed_request, traces, logs, pages, endings)
 
 
 @asynccontextmanager
-async def program(folder: Path, command: tuple[str, ...], settings: dict[str, str]) -> AsyncIterator[None]:
+async def program(
+    folder: Path, command: tuple[str, ...], settings: dict[str, str], endings: list[int]
+) -> AsyncIterator[None]:
     """A command of `carillon` until the block ends; what it says goes to a file."""
     with (folder / f"{command[0]}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -128,7 +132,7 @@ async def program(folder: Path, command: tuple[str, ...], settings: dict[str, st
         yield
     finally:
         process.terminate()
-        await process.wait()
+        endings.append(await process.wait())
 
 
 async def send(api: httpx.AsyncClient, temporal: EmbeddedTemporal) -> str:
@@ -220,6 +224,10 @@ async def test_every_line_is_json_and_an_error_has_its_request_and_its_trace(wat
     [request] = [line for line in watched.lines("api") if line.get("route") == "/api/contacts"]
     assert request["request_id"] == watched.failed_request and request["account_id"] == str(watched.account.id)
     assert request["trace_id"] in {span.trace_id.hex() for span in watched.traces.spans()}
+
+
+async def test_the_programs_end_in_peace(watched: Watched) -> None:
+    assert watched.endings == [0, 0]
 
 
 async def test_the_workers_page_agrees_with_the_campaign(watched: Watched) -> None:
