@@ -207,18 +207,25 @@ def written(way: Way) -> str:
 @asynccontextmanager
 async def carrying(
     temporal: Client,
-    way: Way | dict[str, Any],
+    way: Way | dict[str, Any] | str,
     count: int = 1,
     stand_in: StandIn | None = None,
     *,
     skipping: bool = True,
     **more: Any,
 ) -> AsyncIterator[Carried]:
-    """A cohort of so many contacts, on a task queue of its own. It skips time, unless a test wants to say when."""
+    """A cohort of so many contacts, on a task queue of its own. It skips time, unless a test wants to say when.
+
+    Args:
+        way: a function, the definition of steps, or the name of what is `written` already.
+    """
     stand_in = stand_in or StandIn()
     queue = f"cohorts-{uuid4()}"
     more.setdefault("members", members(count))
-    more |= {"definition": way} if isinstance(way, dict) else {"code": written(way)}
+    if isinstance(way, dict):
+        more["definition"] = way
+    else:
+        more["code"] = way if isinstance(way, str) else written(way)
     input = CohortInput(account_id=uuid4(), source_id=uuid4(), cohort=1, **more)
     activities: list[Callable[..., Any]] = [
         *(stand_in.do, stand_in.note, stand_in.report_failures, stand_in.keep_journal, stand_in.read_journal)
