@@ -23,8 +23,8 @@ _ADD = text("""
 """)
 
 _READ = text("""
-    SELECT hour, channel, step, name, sum(n)::bigint AS n FROM counters WHERE campaign_id = :campaign_id
-    GROUP BY hour, channel, step, name ORDER BY hour, channel, step, name
+    SELECT hour, channel, step, variant, name, n FROM counters WHERE campaign_id = :campaign_id
+    ORDER BY hour, channel, step, variant, name
 """)
 
 _PACE = timedelta(days=28)
@@ -40,11 +40,12 @@ _SENT = text("""
 
 @dataclass(frozen=True)
 class Counted:
-    """One figure of one hour, channel and step."""
+    """One figure of one hour, channel, step and variant."""
 
     hour: datetime
     channel: str
     step: str
+    variant: str
     name: str
     n: int
 
@@ -94,9 +95,9 @@ def _tell(channel: str, changed: Mapping[str, int]) -> None:
 
 
 async def read(tx: Connection, campaign_id: UUID) -> list[Counted]:
-    """All figures of a campaign, per hour, channel and step."""
+    """All figures of a campaign, per hour, channel, step and variant."""
     rows = await tx.execute(_READ, {"campaign_id": campaign_id})
-    return [Counted(row.hour, row.channel, row.step, row.name, row.n) for row in rows]
+    return [Counted(row.hour, row.channel, row.step, row.variant, row.name, row.n) for row in rows]
 
 
 async def sent_per_day(tx: Connection, now: datetime) -> float | None:

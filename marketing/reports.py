@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 
 class Counted(Protocol):
-    """One figure of one hour, channel and step."""
+    """One figure of one hour, channel, step and variant."""
 
     @property
     def hour(self) -> datetime: ...
@@ -19,6 +19,8 @@ class Counted(Protocol):
     def channel(self) -> str: ...
     @property
     def step(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
     @property
     def name(self) -> str: ...
     @property
@@ -77,10 +79,13 @@ class Hour(Outcomes):
 
 
 class CampaignStats(Figures):
-    """A campaign's figures: in all, per channel, per hour, and of a drip per message."""
+    """A campaign's figures: in all, per channel, per hour, of a drip per message, of an experiment per variant."""
 
     per_channel: dict[str, Figures] = {}
     per_message: dict[str, Figures] = Field({}, description="Of a drip: `message-1`, `message-2`, …")
+    per_variant: dict[str, Figures] = Field(
+        {}, description="Of an experiment: its variants, the `holdout`, and the `rest` that waits for the winner."
+    )
     per_hour: list[Hour] = []
     contacts: dict[str, int] = Field(
         {}, description="Of a drip: who was `enrolled`, is `inside`, has `completed` it or left it: `exited:goal`, …"
@@ -90,10 +95,12 @@ class CampaignStats(Figures):
 def campaign_stats(counted: Iterable[Counted]) -> CampaignStats:
     """The whole report of a campaign."""
     rows = list(counted)
+    variants = {variant: _figures(_sums(within)) for variant, within in _by(attrgetter("variant"), rows)}
     return CampaignStats(
         **dict(_figures(_sums(rows))),
         per_channel={channel: _figures(_sums(within)) for channel, within in _by(attrgetter("channel"), rows)},
         per_message={step: _figures(_sums(within)) for step, within in _by(attrgetter("step"), rows) if step},
+        per_variant={variant or "rest": figures for variant, figures in variants.items()} if any(variants) else {},
         per_hour=[Hour(hour=hour, **dict(_outcomes(_sums(within)))) for hour, within in _by(attrgetter("hour"), rows)],
     )
 

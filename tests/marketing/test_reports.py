@@ -31,6 +31,7 @@ class Count:
     hour: datetime
     channel: str
     step: str
+    variant: str
     name: str
     n: int
 
@@ -41,6 +42,7 @@ COUNTS = st.lists(
         hour=st.integers(0, 5).map(lambda hours: START + timedelta(hours=hours)),
         channel=st.sampled_from(["email", "sms"]),
         step=st.sampled_from(["", "message-1", "message-2"]),
+        variant=st.sampled_from(["", "question", "holdout"]),
         name=st.sampled_from(NAMES),
         n=st.integers(0, 10**9),
     ),
@@ -56,6 +58,17 @@ def test_every_report_reconciles_in_all_and_per_channel_and_hour(counts: list[Co
     for name in ("planned", "sent", "skipped", "failed", "uncertain"):
         assert getattr(stats, name) == sum(getattr(channel, name) for channel in stats.per_channel.values())
     assert [hour.hour for hour in stats.per_hour] == sorted({count.hour for count in counts})
+
+
+@given(COUNTS)
+def test_the_variants_of_an_experiment_add_up_to_the_whole(counts: list[Count]) -> None:
+    stats = campaign_stats(counts)
+    seen = {count.variant for count in counts}
+    assert stats.per_variant.keys() == ({each or "rest" for each in seen} if any(seen) else set())
+    assert all(each.reconciles for each in stats.per_variant.values())
+    if stats.per_variant:
+        for name in ("planned", "pending", "sent", "skipped", "failed", "uncertain"):
+            assert getattr(stats, name) == sum(getattr(each, name) for each in stats.per_variant.values())
 
 
 @given(COUNTS)
