@@ -22,6 +22,8 @@ _SINGLE = _GROUPS = 100
 _FEWEST_RESAMPLES = 10
 # Below this share of the mean square, what is left of a variance is rounding.
 _ROUNDING = 1e-12
+# A sum too small for any currency; squares of such would leave the range of floats.
+_NOTHING = 1e-9
 
 
 class Moments(NamedTuple):
@@ -34,8 +36,8 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, n: int, total: float, squares: float) -> "Moments":
         """From counters: of `n` values their sum and the sum of their squares."""
-        if n == 0:
-            return cls(0, 0, 0)
+        if n == 0 or total < _NOTHING:
+            return cls(n, 0, 0)
         mean = total / n
         around = squares / n - mean**2
         if n < 2 or around <= _ROUNDING * squares / n:

@@ -225,6 +225,8 @@ def test_amounts_that_point_one_way_and_logarithms_the_other_make_no_winner() ->
         [paid("A", 0, []), paid("B", 1, [5.0])],
         [paid("A", 50, [5.0] * 50), paid("B", 50, [5.0] * 50)],
         [paid("A", 50, [5.0] * 50), paid("B", 50, [6.0] * 50)],
+        # The square of their difference is 0 in a float.
+        [paid("A", 50, [1e-200] * 9), paid("B", 50, [3e-200] * 9)],
     ],
 )
 def test_revenue_without_spread_is_said_to_show_nothing(counts: list[VariantCounts]) -> None:
