@@ -12,6 +12,7 @@ from database import accounts, campaigns, templates
 from database.campaigns import Campaign
 from database.eligibility import CONTACT_COLUMNS
 from database.engine import Connection
+from database.links import LAST_NUMBER
 from marketing.accounts import Account
 from marketing.campaigns import CampaignState, EmailPlan
 from marketing.contacts import template_view
@@ -27,7 +28,7 @@ class Composer:
 
     Args:
         kind: of the campaign or other source, for Gmail's figures.
-        numbers: the number that each link has among those of the source; None: the same as in the message.
+        numbers: the number, if any, of each link among those of the source; None: the same as in the message.
     """
 
     account_id: UUID
@@ -35,7 +36,7 @@ class Composer:
     plan: EmailPlan
     links: RecipientLinks
     kind: str = "broadcast"
-    numbers: Sequence[int] | None = None
+    numbers: Sequence[int | None] | None = None
 
     def __post_init__(self) -> None:
         self.renderer = Renderer(self.plan.prepared)
@@ -62,9 +63,10 @@ class Composer:
 
         def tracked(place: int, url: str) -> str:
             number = numbers[place] if numbers else place
-            if url == targets[place]:
+            if url == targets[place] and number is not None:
                 return ours.click(self.account_id, delivery_id, number)
-            return ours.click_to(self.account_id, delivery_id, number, url)  # written for this contact alone
+            # Written for this contact alone, or without a number: it stands in the token itself.
+            return ours.click_to(self.account_id, delivery_id, LAST_NUMBER if number is None else number, url)
 
         rendered = self.renderer.render(
             template_view(contact),

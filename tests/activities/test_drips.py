@@ -1,5 +1,8 @@
 """The audience of a drip enters at once, its messages are those of the launch, and it is over when nobody is left."""
 
+import re
+from datetime import UTC, datetime
+
 from sqlalchemy import event, text
 from temporalio.testing import ActivityEnvironment
 
@@ -9,9 +12,11 @@ from channels.base import Rejected
 from channels.outbox import Outbox
 from database import drips
 from database.engine import Database
+from database.links import LAST_NUMBER
 from marketing.campaigns import Audience, CampaignState
+from marketing.tracking import Tokens
 from tests.audience import people
-from tests.conftest import TestAccount
+from tests.conftest import SECRET_KEY, TestAccount
 from tests.delivering import LINKS, Provider, execute
 from tests.dripping import NOW, Dripping, dripping, message
 
@@ -72,6 +77,37 @@ async def test_what_is_sent_was_frozen_with_its_links_numbered_once_for_all_mess
     stats = await drip.stats()
     assert (stats.planned, stats.sent, stats.pending) == (6, 6, 0)
     assert {name: each.sent for name, each in stats.per_message.items()} == {"message-1": 3, "message-2": 3}
+
+
+async def test_links_for_which_no_number_is_left_are_followed_all_the_same(account: TestAccount) -> None:
+    await people(account, 1)
+    drip = await dripping(account)
+    await enroll(drip)
+    await drip.form_cohort()
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("""
+                INSERT INTO links (account_id, campaign_id, number, url)
+                SELECT :account, :id, number, 'https://example.com/' || number
+                FROM generate_series(0, :last - 1) AS number
+            """),
+            {"account": account.id, "id": drip.id, "last": LAST_NUMBER},
+        )
+    outbox = Outbox()
+    journeys = Journeys(account.database, {"email": outbox}, LINKS)
+    (answer,) = await ActivityEnvironment().run(journeys.send, drip.step(1, 1, call=1))
+    assert answer.value == {"state": "sent"}
+    async with account.transaction() as tx:
+        query = text("SELECT url FROM links WHERE campaign_id = :id AND number >= :last")
+        numbered = (await tx.execute(query, {"id": drip.id, "last": LAST_NUMBER})).scalars().all()
+    assert numbered == ["https://shop.example.com/autumn"]
+    followed = re.findall(r'href="[^"]*/t/c/([^"]+)"', outbox.messages[0].html or "")
+    clicks = [Tokens(SECRET_KEY).read_click(token, datetime.now(UTC)) for token in followed]
+    assert [each and each.url for each in clicks] == [
+        None,
+        "https://shop.example.com/sale",
+        "https://shop.example.com/1",
+    ]
 
 
 async def test_a_drip_whose_messages_fail_pauses_itself(account: TestAccount) -> None:
