@@ -69,9 +69,9 @@ class Routing:
     @activity.defn
     async def follow_journeys(self, input: FollowInput) -> None:
         """Route what happens, as it comes, until a moment; a slice for each account in turn."""
-        async with beating(), until_the_worker_stops():
+        async with beating(), until_the_worker_stops(), self.database.aside() as looking:
             while datetime.now(UTC) < input.until:
-                waiting = await journey_touches.accounts(self.database, input.lane, input.lanes)
+                waiting = await journey_touches.accounts(looking, input.lane, input.lanes)
                 routed = [await self.take_turn(account_id) for account_id in waiting]
                 if not any(each >= self.turn for each in routed):
                     await asyncio.sleep(GATHER_SECONDS if any(routed) else POLL_SECONDS)
@@ -214,7 +214,9 @@ class Routing:
         """What such a cohort begins with, once more; no cohort if nobody is inside any more, or all are cancelled."""
         async with self.database.transaction(ref.account_id) as tx:
             if await standings.going(tx, ref.kind, ref.source_id, ref.cohort) == "over":
-                await cohorts.give_up(tx, ref.account_id, ref.source_id, ref.kind, ref.cohort, LOST, now=datetime.now(UTC))
+                await cohorts.give_up(
+                    tx, ref.account_id, ref.source_id, ref.kind, ref.cohort, LOST, now=datetime.now(UTC)
+                )
                 return Formed()
             cohort = await cohorts.not_begun(tx, ref.source_id, ref.kind, ref.cohort)
         return as_formed(cohort) if cohort else Formed()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -102,13 +103,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._acting: dict[str, Any] = {"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", "connect_timeout": 10}
         self.engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
             hide_parameters=True,  # what went wrong is logged, whom it was about is not
-            connect_args={"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", "connect_timeout": 10},
+            connect_args=self._acting,
             json_serializer=_json,
             json_deserializer=orjson.loads,
         )
@@ -148,6 +150,16 @@ class Database:
                 await driver.execute(settings, [str(account_id), _setting(bulk)])
                 yield driver
                 await driver.commit()
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A connection of one's own, beside the pool. Each statement is a transaction, which sees no account's rows.
+
+        For whoever asks the same many times a second: a transaction out of the pool costs ten times as much.
+        """
+        _, where = self.engine.dialect.create_connect_args(self.engine.url)
+        async with await psycopg.AsyncConnection.connect(**where, **self._acting, autocommit=True) as connection:
+            yield connection
 
     async def ping(self) -> None:
         """Raise if the database does not answer."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import text
 
-from database.engine import Connection, Database
+from database.engine import Connection
 
 _OLDEST = text("""
     SELECT id, contact_id, subject, event_id, touched_at FROM journey_touches
@@ -31,11 +32,12 @@ class Touch:
     touched_at: datetime
 
 
-async def accounts(database: Database, lane: int, lanes: int) -> list[UUID]:
+_ACCOUNTS = "SELECT account_id FROM journey_touched_accounts(%s, %s)"
+
+
+async def accounts(connection: psycopg.AsyncConnection, lane: int, lanes: int) -> list[UUID]:
     """The accounts for which something waits, of one of so many lanes."""
-    async with database.transaction(None) as tx:
-        query = text("SELECT account_id FROM journey_touched_accounts(:lane, :lanes)")
-        return list((await tx.execute(query, {"lane": lane, "lanes": lanes})).scalars())
+    return [row[0] for row in await (await connection.execute(_ACCOUNTS, [lane, lanes])).fetchall()]
 
 
 async def oldest(tx: Connection, limit: int, *, bulk: bool) -> list[Touch]:

@@ -179,11 +179,12 @@ async def test_accounts_for_which_something_waits_are_found_in_their_lane(accoun
     await looking(account, "event:purchase")
     zoe = await contact(account, email="zoe@example.com")
     await event(account, "purchase", zoe)
-    lanes = [await journey_touches.accounts(account.database, lane, 3) for lane in range(3)]
-    assert sum(each.count(account.id) for each in lanes) == 1
-    await told(account)
-    lanes = [await journey_touches.accounts(account.database, lane, 3) for lane in range(3)]
-    assert not any(account.id in each for each in lanes)
+    async with account.database.aside() as connection:
+        lanes = [await journey_touches.accounts(connection, lane, 3) for lane in range(3)]
+        assert sum(each.count(account.id) for each in lanes) == 1
+        await told(account)
+        lanes = [await journey_touches.accounts(connection, lane, 3) for lane in range(3)]
+        assert not any(account.id in each for each in lanes)
 
 
 async def test_how_much_waits_and_for_how_long_is_told_of_all_accounts(account: TestAccount) -> None:
