@@ -146,8 +146,9 @@ class _Checks:
             part = f"{place}.template"
             same = await templates.called(self._tx, step.template)
             if len(same) != 1:
-                which = f"There are {len(same)} templates" if same else "There is no template"
-                return [_error("no_template", part, f"{which} {step.template!r}. Give its id: GET /api/templates.")]
+                few = f"There is no template {step.template!r}. Make it: POST /api/templates."
+                many = f"There are {len(same)} templates {step.template!r}. Give its id: GET /api/templates."
+                return [_error("no_template", part, many if same else few)]
             definition = same[0].definition
             content = EmailContent(**{name: getattr(definition, name) for name in _WRITTEN})
         return [each.within(part) for each in await self._of_content(content)]

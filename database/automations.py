@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, cast, delete, func, insert, select, text, update
+from sqlalchemy import Select, cast, delete, exists, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from database import cohorts
@@ -209,13 +209,22 @@ async def inside(tx: Connection, automation_id: UUID) -> list[Inside]:
 
 
 async def sending(tx: Connection, template_id: UUID | None, name: str, limit: int = 20) -> list[tuple[UUID, str]]:
-    """The ids and names of the automations that were active and send a template, by its id or its name."""
+    """The ids and names of the automations that were active and send a template, by its id or its name; also in an
+    earlier version that somebody is still inside of."""
     asked = "$.** ? (@.template == $id || @.template == $name || @.template_id == $id)"
+    still_inside = exists().where(
+        enrollments.c.source_id == automations.c.id,
+        enrollments.c.left_at.is_(None),
+        enrollments.c.version == automation_versions.c.version,
+    )
     query = (
-        _living()
-        .with_only_columns(automations.c.id, automations.c.name)
+        select(automations.c.id, automations.c.name)
+        .distinct()
+        .join_from(automations, automation_versions, automation_versions.c.automation_id == automations.c.id)
         .where(
+            _LIVING,
             automations.c.state != AutomationState.DRAFT,
+            (automation_versions.c.version == automations.c.version) | still_inside,
             func.jsonb_path_exists(
                 automation_versions.c.definition,
                 cast(asked, postgresql.JSONPATH),

@@ -199,10 +199,19 @@ class User:
     name: str
 
 
+# What newcomers go through, and earlier versions that somebody is still inside of.
+_VERSIONS_AT_WORK = """
+    automations JOIN automation_versions ON automation_id = automations.id
+    WHERE state <> 'draft' AND deleted_at IS NULL AND (automation_versions.version = automations.version OR EXISTS (
+        SELECT FROM enrollments WHERE source_id = automations.id AND left_at IS NULL
+        AND enrollments.version = automation_versions.version))
+"""
+
+
 async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]:
     """Segments that look at it, campaigns that were launched and have not ended, and automations that were active."""
     rows = await tx.execute(
-        text("""
+        text(f"""
             SELECT 'segment' AS kind, segments.id, segments.name
             FROM segment_subjects JOIN segments ON segments.id = segment_subjects.segment_id
             WHERE segment_subjects.subject = :subject AND segments.deleted_at IS NULL
@@ -212,9 +221,7 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
             WHERE launched_at IS NOT NULL AND finished_at IS NULL AND deleted_at IS NULL
             AND strpos(concat(plan -> 'audience', plan -> 'automation'), :id) > 0
             UNION ALL
-            SELECT 'automation', automations.id, name FROM automations JOIN automation_versions
-                ON automation_id = automations.id AND automation_versions.version = automations.version
-            WHERE state <> 'draft' AND deleted_at IS NULL AND (
+            SELECT DISTINCT 'automation', automations.id, name FROM {_VERSIONS_AT_WORK} AND (
                 strpos(CAST(definition AS text), :id) > 0
                 OR jsonb_path_exists(definition, '$.** ? (@.segment == $name)', (
                     SELECT jsonb_build_object('name', segments.name) FROM segments
@@ -231,10 +238,8 @@ async def callers(tx: Connection, segment: Segment, limit: int = 20) -> list[Use
     if segment.kind is not SegmentKind.STATIC:
         return []
     rows = await tx.execute(
-        text("""
-            SELECT automations.id, name FROM automations JOIN automation_versions
-                ON automation_id = automations.id AND automation_versions.version = automations.version
-            WHERE state <> 'draft' AND deleted_at IS NULL
+        text(f"""
+            SELECT DISTINCT automations.id, name FROM {_VERSIONS_AT_WORK}
             AND jsonb_path_exists(
                 definition, '$.** ? (@.segment == $name)', jsonb_build_object('name', CAST(:name AS text)))
             ORDER BY id LIMIT :limit

@@ -321,6 +321,27 @@ async def test_what_an_active_automation_uses_is_not_deleted(api: httpx.AsyncCli
         assert (await api.delete(each)).status_code == 204
 
 
+async def test_what_those_inside_an_earlier_version_need_is_not_deleted(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    template = {"name": "House", "subject": "Hi", "html": EMAIL["html"], "from_email": EMAIL["from_email"]}
+    letter = (await api.post("/api/templates", json=template)).json()["id"]
+    used = [f"/api/segments/{await segment(api, 'Leads')}", f"/api/templates/{letter}"]
+    steps = [{"type": "add_to", "segment": "Leads"}, {"type": "send", "template": "House"}]
+    path = await created(api, steps=steps)
+    assert (await api.post(f"{path}/activate")).status_code == 202
+    (one,) = await people(account, 1)
+    await inside(account, path, one, version=1)
+    assert (await api.put(path, json={**WELCOME, "steps": [{"type": "wait", "duration": "1 day"}]})).status_code == 200
+    for each in used:
+        refused = await api.delete(each)
+        assert (refused.status_code, [user["name"] for user in refused.json()["used_by"]]) == (409, ["Welcome"])
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE enrollments SET state = 'completed', left_at = now()"))
+    for each in used:
+        assert (await api.delete(each)).status_code == 204
+
+
 # -- in Python -------------------------------------------------------------------------------------------------------
 
 
