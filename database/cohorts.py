@@ -194,7 +194,7 @@ async def open_ones(tx: Connection, source_id: UUID, *, after: int, limit: int) 
 
 # -- those that are cancelled ----------------------------------------------------------------------------------------
 
-# A million in one statement took 23 s and 1.2 GB of log (WAL), and held the source all the while; these take some 0.1 s.
+# A million in one statement took 23 s and 1.2 GB of log (WAL), and held the source all the while; these take 0.1 s.
 CANCELLED_AT_ONCE = 1_000
 
 _CANCEL = text("""
