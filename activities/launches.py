@@ -1,6 +1,7 @@
 """May this campaign be launched, and what is frozen then?"""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
@@ -14,7 +15,9 @@ from marketing.content import EmailContent, merged, parsed
 from marketing.drip_journeys import as_automation, drip_problems, subjects
 from marketing.drips import message_id
 from marketing.exits import ExitIf
+from marketing.experiment_problems import experiment_problems
 from marketing.problems import Problem, Severity, problems
+from marketing.schedules import Schedule
 from marketing.segments import segments_in
 from marketing.stored_segments import SegmentState
 from marketing.variables import Variable, variables
@@ -35,17 +38,24 @@ async def launch(tx: Connection, account_id: UUID, campaign: Campaign, now: date
     Raises:
         NotLaunchable: with every problem that stands in the way.
     """
+    if campaign.definition.is_experiment:
+        raise NotLaunchable([_error("not_yet", "kind", "Experiments can't be launched yet.")])
     schedule = campaign.definition.schedule
     waits = schedule is not None and schedule.starts_at() > now
     state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING
-    plan = await _plan(tx, account_id, campaign, now)
+    plan = await plan_of(tx, account_id, campaign, now)
     await campaigns.launch(tx, account_id, campaign.id, plan, state)
     if campaign.definition.is_drip:
         await drips.look_at(tx, account_id, campaign.id, subjects(campaign.definition))
     return state
 
 
-async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datetime) -> CampaignPlan:
+async def plan_of(tx: Connection, account_id: UUID, campaign: Campaign, now: datetime) -> CampaignPlan:
+    """What a launch freezes.
+
+    Raises:
+        NotLaunchable: with every problem that stands in the way.
+    """
     definition = campaign.definition
     account = await accounts.read(tx, account_id)
     # What is checked is there until the launch is on record, and can't be deleted after that.
@@ -57,6 +67,10 @@ async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datet
         raise NotLaunchable(wrong)
     assert definition.audience is not None, "find_problems has told"
     emails = [await email_plan(tx, account, campaign, number) for number in range(1, len(definition.contents) + 1)]
+    experiment, variants = definition.experiment, {}
+    if experiment:
+        experiment = experiment.model_copy(update={"conversion": definition.conversion})
+        variants = dict(zip(experiment.names, emails, strict=True))
     return CampaignPlan(
         campaign_name=definition.name,
         topic=definition.topic,
@@ -65,9 +79,11 @@ async def _plan(tx: Connection, account_id: UUID, campaign: Campaign, now: datet
         max_messages=definition.budget.max_messages if definition.budget else None,
         audience=definition.audience,
         schedule=definition.schedule,
-        email=emails[0],
+        email=variants[experiment.control_name] if experiment else emails[0],
         messages={message_id(number): email for number, email in enumerate(emails, 1)} if definition.is_drip else {},
         automation=as_automation(definition) if definition.is_drip else None,
+        variants=variants,
+        experiment=experiment,
     )
 
 
@@ -78,36 +94,59 @@ async def find_problems(
     tx: Connection, definition: CampaignDefinition, account: Account, now: datetime
 ) -> list[Problem]:
     """What an author must, or should, mend before the launch."""
-    found = drip_problems(definition, now)
+    found = [*drip_problems(definition, now), *experiment_problems(definition)]
     attributes = await reach.known_attributes(tx)
     contents = [await email_content(tx, each) for each in definition.contents]
     for number, content in enumerate(contents):
-        where = f"messages.{number}" if definition.is_drip else "content.email"
         if content is None:
-            found.append(_error("no_content", where, "There is no e-mail to send. Give its subject and html."))
+            message = "There is no e-mail to send. Give its subject and html."
+            found.append(_error("no_content", _place(definition, number), message))
             continue
         about = await asyncio.to_thread(problems, content, attributes=attributes)  # up to a second for the largest
         about += sender_problems(content, account)
-        found += [each.within(where) for each in about] if definition.is_drip else about
+        found += [_placed(definition, number, each) for each in about]
     if definition.audience is None:
         found.append(_error("no_audience", "audience", "This campaign has no audience yet. Say whom it is for."))
     else:
         found += await segment_problems(tx, definition.audience)
         found += await _audience_problems(tx, definition.audience, contents, now)
+        found += await _size_problems(tx, definition, definition.audience, now)
     found += await _exit_problems(tx, definition)
     if definition.topic and definition.topic not in {topic.key for topic in account.topics}:
         found.append(_error("unknown_topic", "topic", f"The account has no topic {definition.topic!r}."))
-    return found + await _schedule_problems(tx, definition, account, now)
+    for place, schedule in _schedules(definition):
+        found += [each.within(place) for each in await _schedule_problems(tx, schedule, definition, account, now)]
+    return list(dict.fromkeys(found))  # what the variants of an experiment have in common is told once
+
+
+def _place(definition: CampaignDefinition, number: int) -> str:
+    """Where a content stands."""
+    if definition.is_drip:
+        return f"messages.{number}"
+    return f"experiment.variants.{number}.content.email" if definition.is_experiment else "content.email"
+
+
+def _placed(definition: CampaignDefinition, number: int, problem: Problem) -> Problem:
+    """The problem of a content in its place; what a variant has from the campaign is in that one's."""
+    if definition.experiment and definition.is_experiment:
+        its_own = problem.part in definition.experiment.variants[number].named
+        return problem.within(_place(definition, number)) if its_own else problem
+    return problem.within(_place(definition, number)) if definition.is_drip else problem
+
+
+def _schedules(definition: CampaignDefinition) -> Iterator[tuple[str, Schedule]]:
+    if definition.schedule:
+        yield "schedule", definition.schedule
+    for number, variant in enumerate(definition.experiment.variants if definition.experiment else ()):
+        if variant.schedule:
+            yield f"experiment.variants.{number}.schedule", variant.schedule
 
 
 async def _schedule_problems(
-    tx: Connection, definition: CampaignDefinition, account: Account, now: datetime
+    tx: Connection, schedule: Schedule, definition: CampaignDefinition, account: Account, now: datetime
 ) -> list[Problem]:
-    schedule = definition.schedule
-    if schedule is None:
-        return []
     if schedule.has_passed(now):
-        return [_error("schedule_passed", "schedule", "The scheduled moment has passed. Give one to come.")]
+        return [_error("schedule_passed", "", "The scheduled moment has passed. Give one to come.")]
     if not schedule.per_recipient or definition.audience is None:
         return []
     zones = await reach.zones(tx, definition.audience, account.default_timezone, now=now)
@@ -116,7 +155,24 @@ async def _schedule_problems(
         return []
     where = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more zones" if len(gone) > 3 else "")
     message = f"This local time has passed already where some of the audience live: {where}. Give a later one."
-    return [_error("schedule_passed", "schedule", message)]
+    return [_error("schedule_passed", "", message)]
+
+
+async def _size_problems(
+    tx: Connection, definition: CampaignDefinition, audience: Audience, now: datetime
+) -> list[Problem]:
+    """Whether so few contacts take part in an experiment that it will hardly show anything."""
+    experiment = definition.experiment
+    if experiment is None or not definition.is_experiment:
+        return []
+    taking_part = await reach.size(tx, audience, now=now) * (1 - experiment.holdout) * experiment.tested
+    name, weight = min(experiment.weights.items(), key=lambda each: each[1])
+    fewest = int(taking_part * weight / sum(experiment.weights.values()))
+    wanted = experiment.minimum_sample.recipients
+    if fewest >= wanted:
+        return []
+    message = f"About {fewest:,} contacts get {name!r}. With fewer than {wanted:,} there will be little to believe."
+    return [_warning("small_test", "experiment", message, fewest)]
 
 
 def sender_problems(content: EmailContent, account: Account) -> list[Problem]:
@@ -183,6 +239,10 @@ async def _audience_problems(
 def _variables(contents: list[EmailContent | None]) -> list[Variable]:
     templates = [template for content in contents if content for template in parsed(content)[0].values()]
     return merged(map(variables, templates))
+
+
+def _warning(code: str, part: str, message: str, count: int) -> Problem:
+    return Problem(code=code, part=part, severity=Severity.WARNING, message=message, count=count)
 
 
 def _error(code: str, part: str, message: str) -> Problem:

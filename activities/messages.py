@@ -142,7 +142,8 @@ async def email_content(tx: Connection, content: EmailContent | None) -> EmailCo
 
 
 async def email_plan(tx: Connection, account: Account, campaign: Campaign, message: int = 1) -> EmailPlan:
-    """What was frozen at launch; for a draft, what a launch would freeze now. Of a drip, one of its messages.
+    """What was frozen at launch; for a draft, what a launch would freeze now. Of a drip, one of its messages, and of an
+    experiment, what one of its variants says.
 
     Raises:
         ContentError: there is nothing that can be sent.
@@ -152,6 +153,8 @@ async def email_plan(tx: Connection, account: Account, campaign: Campaign, messa
         raise ContentError(f"there is no message {message}")
     if campaign.state is not CampaignState.DRAFT:
         plan = await campaigns.load_plan(tx, campaign.id)
+        if plan.variants:
+            return list(plan.variants.values())[message - 1]
         return plan.messages.get(message_id(message), plan.email)
     content = await email_content(tx, contents[message - 1]) or EmailContent()
     return EmailPlan(

@@ -29,6 +29,7 @@ from marketing.contacts import normal_email
 from marketing.content import ContentError
 from marketing.drips import MOST_MESSAGES
 from marketing.rendering import RenderError
+from marketing.text import Printable
 from marketing.tracking import RecipientLinks
 from workflows.options import ORCHESTRATION, PRIORITY_TEST
 from workflows.samples import SampleWorkflow, sample_workflow_id
@@ -47,6 +48,7 @@ class PreviewRequest(BaseModel):
     )
 
     message: int = Field(1, ge=1, le=MOST_MESSAGES, description="Which one, of a drip.")
+    variant: Printable | None = Field(None, description="Whose, of an experiment; left out: the control's.")
     contact_ids: list[UUID] = Field([], max_length=20)
     sample: int = Field(1, ge=1, le=20, description="How many of the audience, if no contacts are named.")
     send_to: list[Annotated[str, AfterValidator(normal_email), Field(json_schema_extra={"format": "email"})]] = Field(
@@ -80,6 +82,7 @@ async def preview_campaign(
     links: RecipientLinks = request.app.state.links
     async with caller.transaction() as tx:
         campaign = await find(tx, campaign_id)
+        wanted.message = _number(campaign.definition, wanted)
         try:
             written = await composer(tx, caller.account_id, campaign, links, wanted.message)
         except ContentError as error:
@@ -95,6 +98,19 @@ async def preview_campaign(
     if wanted.send_to:
         tests = await _send(request.app.state.temporal, caller, campaign_id, previews[0].contact_id, wanted)
     return PreviewAnswer(previews=previews, tests=tests)
+
+
+def _number(definition: CampaignDefinition, wanted: PreviewRequest) -> int:
+    """Which of the campaign's messages is meant."""
+    experiment = definition.experiment if definition.is_experiment else None
+    if experiment is None and wanted.variant is not None:
+        raise NotFound("This campaign has no variants: it is no experiment.")
+    if experiment is None:
+        return wanted.message
+    name = wanted.variant or experiment.control_name
+    if name not in experiment.names:
+        raise NotFound(f"There is no variant {name!r}. There are {', '.join(map(repr, experiment.names))}.")
+    return experiment.names.index(name) + 1
 
 
 async def _contacts(tx: Connection, definition: CampaignDefinition, wanted: PreviewRequest) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, insert, select, text, update
 
 from database.engine import Connection, Database
 from database.schema import campaign_meters, campaigns, events, links
+from database.schema_experiments import experiments
 from marketing.campaigns import CampaignDefinition, CampaignPlan, CampaignState
 from marketing.resolutions import RESENDING
 
@@ -155,10 +156,12 @@ async def launch(tx: Connection, account_id: UUID, campaign_id: UUID, plan: Camp
     await tx.execute(insert(campaign_meters).values(account_id=account_id, campaign_id=campaign_id))
     numbered = [
         {"account_id": account_id, "campaign_id": campaign_id, "number": number, "url": url}
-        for number, url in enumerate(plan.email.prepared.links)
+        for number, url in enumerate(plan.links)
     ]
     if numbered and not plan.messages:  # the links of a drip are numbered as its messages are first sent
         await tx.execute(insert(links), numbered)
+    if plan.experiment:
+        await tx.execute(insert(experiments).values(account_id=account_id, campaign_id=campaign_id))
     await log(tx, account_id, campaign_id, "campaign.launched", state=state)
 
 

@@ -15,10 +15,11 @@ _STATES = frozenset({"planned", "sent", "skipped", "failed", "uncertain"})  # th
 
 _ADD = text("""
     INSERT INTO counters (account_id, campaign_id, hour, channel, step, variant, name, n)
-    SELECT :account_id, :campaign_id, date_trunc('hour', CAST(:now AS timestamptz), 'UTC'), :channel, :step, :variant,
-           added.name, added.n
-    FROM unnest(CAST(:names AS text[]), CAST(:amounts AS bigint[])) AS added (name, n)
-    ORDER BY added.name  -- always in the same order, so that two sets never wait for each other
+    SELECT :account_id, :campaign_id, date_trunc('hour', CAST(:now AS timestamptz), 'UTC'), :channel, :step,
+           added.variant, added.name, added.n
+    FROM unnest(CAST(:variants AS text[]), CAST(:names AS text[]), CAST(:amounts AS bigint[]))
+        AS added (variant, name, n)
+    ORDER BY added.variant, added.name  -- always in the same order, so that two sets never wait for each other
     ON CONFLICT (campaign_id, hour, channel, step, variant, name) DO UPDATE SET n = counters.n + EXCLUDED.n
 """)
 
@@ -60,14 +61,29 @@ async def add(
     channel: str,
     step: str = "",
     variant: str = "",
+) -> None:
+    """Add to a campaign's figures; `amounts` may be negative (a click that turned out to be a machine's)."""
+    named = {(variant, name): amount for name, amount in amounts.items()}
+    await add_to_variants(tx, account_id, campaign_id, named, now=now, channel=channel, step=step)
+
+
+async def add_to_variants(
+    tx: Connection,
+    account_id: UUID,
+    campaign_id: UUID,
+    amounts: Mapping[tuple[str, str], int],
+    *,
+    now: datetime,
+    channel: str,
+    step: str = "",
     told: bool = True,
 ) -> None:
-    """Add to a campaign's figures; `amounts` may be negative (a click that turned out to be a machine's).
+    """The same for several variants at once: `{("A", "sent"): 12, ("B", "sent"): 13}`.
 
     Args:
-        told: it is new, also to those who watch: nothing that only moves to another variant.
+        told: to the metrics too; not if messages have moved from one variant to another.
     """
-    changed = {name: amount for name, amount in amounts.items() if amount}
+    changed = {figure: amount for figure, amount in amounts.items() if amount}
     if not changed:
         return
     if told:
@@ -80,15 +96,15 @@ async def add(
             "now": now,
             "channel": channel,
             "step": step,
-            "variant": variant,
-            "names": list(changed),
+            "variants": [variant for variant, _ in changed],
+            "names": [name for _, name in changed],
             "amounts": list(changed.values()),
         },
     )
 
 
-def _tell(channel: str, changed: Mapping[str, int]) -> None:
-    for name, amount in changed.items():
+def _tell(channel: str, changed: Mapping[tuple[str, str], int]) -> None:
+    for (_, name), amount in changed.items():
         state, _, reason = name.partition(":")
         if state in _STATES and amount > 0:  # a message that leaves a state was counted when it came
             metrics.messages.labels(channel, state, reason).inc(amount)

@@ -180,6 +180,7 @@ async def record(
     )
     recorded = rows.all()
     changed = Counter(_figure(row.state, row.reason) for row in recorded)
+    of_variants = Counter((row.variant, _figure(row.state, row.reason)) for row in recorded)
     await _suppress(tx, outcomes, rules)
     # What all shards change comes last, so that they wait for each other as shortly as can be. And the meter before
     # the counters, as in the lease: whoever waits for one never holds what the other waits for.
@@ -190,7 +191,7 @@ async def record(
         paused = await _watch_errors(tx, campaign_id, changed, rules)
     if paused and wanted and lease.messages:
         await leases.release(tx, campaign_id, wanted.shard, wanted.token)
-    await _count(tx, campaign_id, changed + Counter(lease.figures), rules, step)
+    await _count(tx, campaign_id, of_variants + lease.figures, rules, step)
     return Recorded(changed, lease, paused)
 
 
@@ -214,7 +215,7 @@ _RECORD = text(f"""
         AND deliveries.state = 'sending'
         RETURNING deliveries.*
     ), told AS ({facts("changed")})
-    SELECT state, reason, attempts FROM changed
+    SELECT state, reason, attempts, variant FROM changed
 """)
 
 
@@ -222,9 +223,18 @@ def _figure(state: str, reason: str | None) -> str:
     return f"{state}:{reason}" if state in ("failed", "skipped") else state
 
 
-async def _count(tx: Connection, campaign_id: UUID, changed: Counter[str], rules: Rules, step: str = "") -> None:
-    final = {name: n for name, n in changed.items() if name != "planned"}
-    await counters.add(tx, rules.account.id, campaign_id, final, now=rules.now, channel=rules.channel, step=step)
+async def _count(
+    tx: Connection, campaign_id: UUID, changed: Counter[tuple[str, str]], rules: Rules, step: str = ""
+) -> None:
+    final = _final(changed)
+    await counters.add_to_variants(
+        tx, rules.account.id, campaign_id, final, now=rules.now, channel=rules.channel, step=step
+    )
+
+
+def _final(changed: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """What was put back was counted as planned when it was."""
+    return {figure: n for figure, n in changed.items() if figure[1] != "planned"}
 
 
 async def _suppress(tx: Connection, outcomes: Sequence[Outcome], rules: Rules) -> None:
@@ -301,7 +311,7 @@ async def settle_lost(tx: Connection, campaign_id: UUID, shard: int | None, *, r
                 )
                 RETURNING *
             ), told AS ({facts("changed")})
-            SELECT channel, step, state, reason FROM changed
+            SELECT channel, step, variant, state, reason FROM changed
         """),
         {
             "campaign_id": campaign_id,
@@ -329,7 +339,7 @@ async def skip_rest(tx: Connection, campaign_id: UUID, reason: SkipReason, *, li
                 SELECT id FROM deliveries WHERE campaign_id = :campaign_id AND state = 'planned'
                 LIMIT :limit FOR UPDATE SKIP LOCKED
             )
-            RETURNING channel, step, state, reason
+            RETURNING channel, step, variant, state, reason
         """),
         {"campaign_id": campaign_id, "reason": reason, "limit": limit, "now": rules.now},
     )
@@ -347,7 +357,7 @@ async def skip_of_left(
 _SKIP_OF_LEFT = text(f"""
     UPDATE deliveries SET state = 'skipped', reason = '{SkipReason.LEFT}', finished_at = :now
     WHERE enrollment_id = ANY (:enrollments) AND state = 'planned'
-    RETURNING channel, step, state, reason
+    RETURNING channel, step, variant, state, reason
 """)
 
 
@@ -355,10 +365,10 @@ async def _count_each(
     tx: Connection, account_id: UUID, source_id: UUID, changed: Iterable[Row[Any]], *, now: datetime
 ) -> int:
     """Count what has become of messages of any channel and step; how many they are."""
-    kinds: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    kinds: defaultdict[tuple[str, str], Counter[tuple[str, str]]] = defaultdict(Counter)
     for row in changed:
-        kinds[row.channel, row.step][_figure(row.state, row.reason)] += 1
+        kinds[row.channel, row.step][row.variant, _figure(row.state, row.reason)] += 1
     for (channel, step), figures in sorted(kinds.items()):
-        final = {name: n for name, n in figures.items() if name != "planned"}
-        await counters.add(tx, account_id, source_id, final, now=now, channel=channel, step=step)
+        final = _final(figures)
+        await counters.add_to_variants(tx, account_id, source_id, final, now=now, channel=channel, step=step)
     return sum(figures.total() for figures in kinds.values())

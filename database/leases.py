@@ -14,6 +14,7 @@ from sqlalchemy import text
 from database import counters
 from database.eligibility import CONTACT_COLUMNS, Rules
 from database.engine import Connection
+from marketing.assignment import HOLDOUT
 from marketing.deliveries import SkipReason
 
 # Reserved slots of a rate limit lie at most this far ahead, so that a pause holds at once.
@@ -30,6 +31,7 @@ class Leased:
     id: UUID
     attempts: int
     contact: dict[str, Any]
+    variant: str = ""
 
 
 @dataclass
@@ -37,15 +39,15 @@ class Lease:
     """What one set may do: `messages` are ours until the lease ends. `wait` says how long until there may be more."""
 
     messages: list[Leased] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)  # by variant and reason
     deferred: int = 0
     first_slot: float = 0.0  # of those of the rate limit that this set has: its moment on the clock `monotonic`
     wait: float | None = None  # seconds; set if the rate limit has no slot now
 
     @property
-    def figures(self) -> dict[str, int]:
-        """What to count."""
-        return {f"skipped:{reason}": n for reason, n in self.skipped.items()}
+    def figures(self) -> Counter[tuple[str, str]]:
+        """What to count, by variant and name."""
+        return Counter({(variant, f"skipped:{reason}"): n for (variant, reason), n in self.skipped.items()})
 
     @property
     def touched(self) -> int:
@@ -105,7 +107,9 @@ async def lease_set(
         taken.first_slot = meter.slot
     if meter and taken.messages:
         await _spend(tx, source_id, bounds, taken)
-    await counters.add(tx, rules.account.id, source_id, taken.figures, now=rules.now, channel=rules.channel, step=step)
+    await counters.add_to_variants(
+        tx, rules.account.id, source_id, taken.figures, now=rules.now, channel=rules.channel, step=step
+    )
     return taken
 
 
@@ -150,11 +154,11 @@ async def take(
         },
     )
     taken = Lease()
-    for id, state, reason, attempts, *contact in rows:
+    for id, state, reason, attempts, variant, *contact in rows:
         if state == "sending":
-            taken.messages.append(Leased(id, attempts, dict(zip(CONTACT_COLUMNS, contact, strict=True))))
+            taken.messages.append(Leased(id, attempts, dict(zip(CONTACT_COLUMNS, contact, strict=True)), variant))
         elif state == "skipped":
-            taken.skipped[reason] += 1
+            taken.skipped[variant, reason] += 1
         else:
             taken.deferred += 1
     return taken
@@ -175,12 +179,14 @@ def _lease_statement(rules: Rules, *, named: bool) -> str:
     if named:
         inside = "LEFT JOIN enrollments ON enrollments.id = due.enrollment_id"
         reason = f"CASE WHEN enrollments.left_at IS NOT NULL THEN '{SkipReason.LEFT}' ELSE {reason} END"
+    else:  # last, so that who is held out is as many as would have got a message
+        reason = f"coalesce({reason}, CASE WHEN due.variant = '{HOLDOUT}' THEN '{SkipReason.HOLDOUT}' END)"
     contact = ", ".join(f"contacts.{name} AS contact_{name}" for name in CONTACT_COLUMNS)
     told = ", ".join(f"verdict.contact_{name}" for name in CONTACT_COLUMNS)
     # MATERIALIZED, for otherwise each mention of `why` and `later` judges the contact once more.
     return f"""
         WITH due AS (
-            SELECT id, contact_id, attempts, enrollment_id FROM deliveries
+            SELECT id, contact_id, attempts, enrollment_id, variant FROM deliveries
             WHERE {which} AND state = 'planned'
             AND not_before <= CAST(:now AS timestamptz)
             ORDER BY not_before LIMIT :limit FOR UPDATE SKIP LOCKED
@@ -208,7 +214,7 @@ def _lease_statement(rules: Rules, *, named: bool) -> str:
             leased_at = CASE WHEN reason_now IS NULL AND later IS NULL THEN CAST(:now AS timestamptz) END
         FROM verdict
         WHERE deliveries.id = verdict.delivery_id
-        RETURNING deliveries.id, deliveries.state, deliveries.reason, deliveries.attempts, {told}
+        RETURNING deliveries.id, deliveries.state, deliveries.reason, deliveries.attempts, deliveries.variant, {told}
     """
 
 

@@ -26,6 +26,13 @@ async def count(tx: Connection, audience: Audience, rules: Rules) -> dict[str | 
     return {row.why: row.contacts for row in rows}
 
 
+async def size(tx: Connection, audience: Audience, *, now: datetime) -> int:
+    """How many contacts the audience has, whether they may be written to or not."""
+    condition, parameters = await audiences.condition(tx, audience, now)
+    found: int = (await tx.execute(text(f"SELECT count(*) FROM contacts WHERE {condition}"), parameters)).scalar_one()
+    return found
+
+
 async def verdict(tx: Connection, contact_id: UUID, rules: Rules) -> str | None:
     """Why this contact would be skipped right now; None if it would get the message."""
     row = await tx.execute(

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from marketing.content import EmailContent, Prepared
 from marketing.drips import Drip
+from marketing.experiments import Conversion, Experiment
 from marketing.schedules import Schedule
 from marketing.segments import Criteria, segments_in
 from marketing.text import Printable
@@ -193,14 +194,18 @@ _EXAMPLE: dict[str, Any] = {
 
 
 class CampaignDefinition(Drip):
-    """A campaign as its author writes it: a broadcast says one thing once, a drip one thing after the other."""
+    """A campaign as its author writes it: a broadcast says one thing once, a drip one thing after the other, an
+    experiment one of several, to find out which."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _EXAMPLE})
 
     name: Printable = Field(min_length=1, max_length=200)
-    kind: Literal["broadcast", "drip"] = "broadcast"
+    kind: Literal["broadcast", "drip", "experiment"] = "broadcast"
     channels: list[Literal["email"]] = Field(["email"], min_length=1, max_length=1)
-    content: Content = Field(default_factory=Content, description="Of a broadcast.")
+    content: Content = Field(
+        default_factory=Content, description="Of a broadcast; of an experiment, what its variants have in common."
+    )
+    experiment: Experiment | None = Field(None, description="Of an experiment: what is compared.")
     audience: Audience | None = Field(None, description="May come later; a launch needs it.")
     topic: TopicKey = Field(None, description="Key of a topic of the account; '' is none.")
     schedule: Schedule | None = None
@@ -218,9 +223,24 @@ class CampaignDefinition(Drip):
         return self.kind == "drip"
 
     @property
+    def is_experiment(self) -> bool:
+        return self.kind == "experiment"
+
+    @property
     def contents(self) -> list[EmailContent | None]:
-        """What is said, in order; a broadcast says one thing."""
-        return [each.written for each in self.messages] if self.is_drip else [self.content.email]
+        """What is said, in order; a broadcast says one thing, an experiment what each of its variants says."""
+        if self.is_drip:
+            return [each.written for each in self.messages]
+        if self.is_experiment and self.experiment:
+            return self.experiment.contents(self.content.email)
+        return [self.content.email]
+
+    @property
+    def conversion(self) -> Conversion | None:
+        """What an experiment counts as a conversion."""
+        if self.experiment and self.experiment.conversion:
+            return self.experiment.conversion
+        return next((Conversion(event=goal.event, within=f"{goal.within_hours} hours") for goal in self.goals), None)
 
 
 class EmailPlan(BaseModel):
@@ -244,6 +264,15 @@ class CampaignPlan(BaseModel):
     max_messages: int | None
     audience: Audience
     schedule: Schedule | None
-    email: EmailPlan  # of a drip, its first message
+    email: EmailPlan  # of a drip, its first message; of an experiment, what its control says
     messages: dict[str, EmailPlan] = Field({}, exclude_if=lambda messages: not messages)  # of a drip, by the step's id
     automation: dict[str, Any] | None = Field(None, exclude_if=lambda it: it is None)  # what a drip comes to
+    variants: dict[str, EmailPlan] = Field({}, exclude_if=lambda variants: not variants)  # of an experiment, by name
+    experiment: Experiment | None = Field(None, exclude_if=lambda it: it is None)
+
+    @property
+    def links(self) -> list[str]:
+        """Where the links of a broadcast or an experiment lead, in the order of their numbers."""
+        if not self.variants:
+            return self.email.prepared.links
+        return list(dict.fromkeys(url for email in self.variants.values() for url in email.prepared.links))

@@ -32,6 +32,7 @@ class SkipReason(StrEnum):
     CANCELLED = "cancelled"
     STOPPED = "stopped"  # the experiment was, before this left
     LEFT = "left"  # the contact has left the journey
+    HOLDOUT = "holdout"  # got nothing on purpose, for an experiment to tell what sending brings
 
 
 class FailReason(StrEnum):

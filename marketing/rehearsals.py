@@ -22,7 +22,9 @@ WHY_SKIPPED = {
     SkipReason.FREQUENCY_CAP: "the contact has got as many messages as the account allows in such a time",
     SkipReason.BUDGET: "the campaign's budget of messages is used up",
     SkipReason.CANCELLED: "it was cancelled",
+    SkipReason.STOPPED: "the experiment was stopped",
     SkipReason.LEFT: "the contact had left",
+    SkipReason.HOLDOUT: "the contact is held out, to tell what sending brings",
 }
 WHY_REFUSED = {
     "entry": "the entry criteria do not hold",

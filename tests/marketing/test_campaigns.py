@@ -14,11 +14,11 @@ from marketing.campaigns import (
     CampaignDefinition,
     CampaignState,
     Move,
-    Schedule,
     WrongMove,
     check_move,
     states_that_allow,
 )
+from marketing.schedules import Schedule
 
 LOCAL = st.datetimes(datetime.fromisoformat("2025-01-01"), datetime.fromisoformat("2035-01-01"))
 ZONES = st.sampled_from(sorted(available_timezones()))

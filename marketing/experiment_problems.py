@@ -1,0 +1,73 @@
+"""What is wrong with an experiment?"""
+
+from collections.abc import Iterator
+
+from marketing.campaigns import CampaignDefinition
+from marketing.experiment_results import Metric
+from marketing.experiments import Experiment
+from marketing.problems import Problem, Severity
+
+
+def experiment_problems(definition: CampaignDefinition) -> list[Problem]:
+    """What can't be launched so; what its variants say, others look at."""
+    if not definition.is_experiment:
+        message = 'Only experiments compare variants. Say "kind": "experiment", or take it out.'
+        return [_error("only_experiments", "experiment", message)] if definition.experiment else []
+    if definition.experiment is None:
+        return [_error("no_experiment", "experiment", "Say what is compared: give at least two variants and a metric.")]
+    return [
+        *_of_names(definition.experiment),
+        *_of_contents(definition, definition.experiment),
+        *_of_the_decision(definition, definition.experiment),
+    ]
+
+
+def _of_names(experiment: Experiment) -> Iterator[Problem]:
+    names = experiment.names
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield _error("same_name", f"experiment.variants.{number}.name", f"There are two variants called {name!r}.")
+    known = ", ".join(repr(name) for name in names)
+    if isinstance(experiment.allocation, dict):
+        for name in experiment.allocation:
+            if name not in names:
+                message = f"There is no variant {name!r}. There are {known}."
+                yield _error("unknown_variant", "experiment.allocation", message)
+        if missing := [name for name in dict.fromkeys(names) if name not in experiment.allocation]:
+            message = f"{', '.join(map(repr, missing))} has no weight. Give one to each variant, or leave them all out."
+            yield _error("no_weight", "experiment.allocation", message)
+    if experiment.control is not None and experiment.control not in names:
+        message = f"There is no variant {experiment.control!r}. There are {known}."
+        yield _error("unknown_variant", "experiment.control", message)
+
+
+def _of_contents(definition: CampaignDefinition, experiment: Experiment) -> Iterator[Problem]:
+    said = [(each.says(definition.content.email), each.schedule or definition.schedule) for each in experiment.variants]
+    for number, each in enumerate(said):
+        if each in said[:number]:
+            yield Problem(
+                code="same_variant",
+                severity=Severity.WARNING,
+                part=f"experiment.variants.{number}",
+                message=f"{experiment.names[number]!r} says what {experiment.names[said.index(each)]!r} says.",
+            )
+
+
+def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> Iterator[Problem]:
+    paid = experiment.metric in (Metric.CONVERSION_RATE, Metric.REVENUE_PER_RECIPIENT)
+    if paid and definition.conversion is None:
+        message = "Say which event is a conversion: here, or as the campaign's goal."
+        yield _error("no_conversion", "experiment.conversion", message)
+    if not experiment.is_bandit:
+        return
+    if experiment.decide == "manual":
+        message = "A bandit shares out its test over a time. Say `after` or `no_later_than`."
+        yield _error("no_end", "experiment.decide", message)
+    for number, variant in enumerate(experiment.variants):
+        if variant.schedule:
+            message = "Who gets which variant of a bandit is decided as its batches leave. Take the schedule out."
+            yield _error("no_schedule", f"experiment.variants.{number}.schedule", message)
+
+
+def _error(code: str, part: str, message: str) -> Problem:
+    return Problem(code=code, message=message, part=part)
