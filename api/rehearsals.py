@@ -17,9 +17,11 @@ from api.errors import Conflict, Malformed, NotFound, NotPossibleHere, Unavailab
 from database import audiences, rehearsals, segments
 from database.engine import Connection
 from database.rehearsals import Player
+from marketing.assignment import HOLDOUT
 from marketing.automations import Terms
 from marketing.campaigns import Audience, CampaignDefinition
 from marketing.drip_journeys import as_automation
+from marketing.experiments import Experiment
 from marketing.moments import Moment
 from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who
 from marketing.rehearsals import MOST_CONTACTS, Timeline
@@ -101,7 +103,8 @@ async def rehearse_automation(
 async def rehearse_campaign(
     campaign_id: UUID, request: Request, caller: Editor, wanted: RehearsalRequest | None = None
 ) -> Timeline:
-    """The same for a campaign as it is written now: a drip with all its messages, a broadcast with its one."""
+    """The same for a campaign as it is written now: a drip with all its messages, a broadcast with its one, an
+    experiment with one variant for each contact."""
     asked = wanted or RehearsalRequest()
 
     async def prepare(tx: Connection, now: datetime) -> Play:
@@ -124,9 +127,31 @@ def _as_steps(definition: CampaignDefinition) -> dict[str, Any]:
         left = iter(contents)
         steps = [_with(step, next(left)) if step["type"] == "send" else step for step in journey["steps"]]
         return {**journey, "entry": None, "trigger": None, "steps": steps}
-    message = _with({"id": "message", "type": "send", "channel": "email"}, contents[0])
-    waits = [_scheduled(definition.schedule)] if definition.schedule else []
-    return {**Terms(topic=definition.topic).model_dump(mode="json"), "steps": [*waits, message]}
+    if definition.experiment and definition.is_experiment:
+        steps = [_variants(definition, definition.experiment, contents)]
+    else:
+        steps = _sent("message", contents[0], definition.schedule)
+    return {**Terms(topic=definition.topic).model_dump(mode="json"), "steps": steps}
+
+
+def _variants(definition: CampaignDefinition, experiment: Experiment, contents: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everybody takes part: who waits for the winner would get one of these too."""
+    ways = {
+        each.name: {
+            "weight": experiment.weights[each.name],
+            "steps": _sent(each.name, content, each.schedule or definition.schedule),
+        }
+        for each, content in zip(experiment.variants, contents, strict=True)
+    }
+    if experiment.holdout:
+        shown = sum(experiment.weights.values())
+        ways[HOLDOUT] = {"weight": shown * experiment.holdout / (1 - experiment.holdout), "steps": []}
+    return {"id": "experiment", "type": "split", "variants": ways}
+
+
+def _sent(name: str, content: dict[str, Any], schedule: Schedule | None) -> list[dict[str, Any]]:
+    waits = [_scheduled(schedule)] if schedule else []
+    return [*waits, _with({"id": name, "type": "send", "channel": "email"}, content)]
 
 
 def _with(step: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:

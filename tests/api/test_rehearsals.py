@@ -135,6 +135,26 @@ async def test_a_drip_and_a_broadcast_are_rehearsed_as_they_are_written(
     assert answer.status_code == 409 and "nothing to send" in answer.json()["detail"]
 
 
+async def test_each_gets_a_variant_of_an_experiment_or_is_held_out(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    await people(account, 60)
+    subjects = {"question": "Have you seen it?", "with a number": "24 new things"}
+    variants = [{"name": name, "content": {"email": {"subject": subject}}} for name, subject in subjects.items()]
+    experiment = {"variants": variants, "metric": "click_rate", "holdout": 0.4}
+    whole = {"kind": "experiment", "content": {"email": EMAIL}, "audience": {"everyone": True}}
+    made = (await api.post("/api/campaigns", json={"name": "Which?", **whole, "experiment": experiment})).json()
+    timeline = await told(api, f"/api/campaigns/{made['id']}/rehearse", sample=60)
+    seen = set()
+    for each in timeline["contacts"]:
+        led, *sent = [happening for happening in each["happenings"] if happening["kind"] in ("split", "send")]
+        assert [happening["message"]["subject"] for happening in sent] == [
+            subjects[name] for name in (led["outcome"],) if name in subjects
+        ]
+        seen.add(led["outcome"])
+    assert seen == {*subjects, "holdout"}
+
+
 # -- what is left untouched ------------------------------------------------------------------------------------------
 
 TABLES = text("""
