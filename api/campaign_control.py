@@ -28,7 +28,8 @@ from database import campaigns
 from marketing.campaigns import CampaignState, Move
 from marketing.schedules import Schedule
 from workflows import automations
-from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, start_options
+from workflows.campaigns import campaign_workflow_id, start_options
+from workflows.experiments import run_of
 from workflows.inputs import CampaignInput, Command
 from workflows.options import ORCHESTRATION, STARTING
 
@@ -38,7 +39,7 @@ router = APIRouter(prefix="/api/campaigns", tags=["campaigns"])
 AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 # Nobody answers: no worker, no Temporal, or none in time. The client has its own name for our `asyncio.timeout`.
-_SILENT = (TimeoutError, RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)
+SILENT = (TimeoutError, RPCError, WorkflowUpdateRPCTimeoutOrCancelledError)
 
 
 class Why(BaseModel):
@@ -55,7 +56,7 @@ class Why(BaseModel):
 @router.post("/{campaign_id}/launch", status_code=202)
 async def launch_campaign(campaign_id: UUID, request: Request, caller: Editor) -> CampaignAnswer:
     """Start the campaign, now or at its scheduled time. Asked many times at once, one run starts."""
-    return await _launch(request, caller, campaign_id)
+    return await launch(request, caller, campaign_id)
 
 
 @router.post("/{campaign_id}/send", status_code=202)
@@ -74,10 +75,10 @@ async def schedule_campaign(campaign_id: UUID, schedule: Schedule, request: Requ
         changed = campaign.definition.model_copy(update={"schedule": schedule})
         if await campaigns.replace_draft(tx, campaign_id, changed) is None:
             raise Conflict("This campaign was launched at this very moment.")
-    return await _launch(request, caller, campaign_id)
+    return await launch(request, caller, campaign_id)
 
 
-async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> CampaignAnswer:
+async def launch(request: Request, caller: Caller, campaign_id: UUID) -> CampaignAnswer:
     """Write the intent down, then start the workflow; the sweep starts it if we crash between the two."""
     temporal: Client = request.app.state.temporal
     async with caller.transaction() as tx:
@@ -93,6 +94,7 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
         account_id=caller.account_id,
         campaign_id=campaign.id,
         name=campaign.name,
+        kind="experiment" if campaign.definition.is_experiment else "broadcast",
         starts_at=schedule.starts_at() if schedule else None,
     )
     try:
@@ -101,7 +103,7 @@ async def _launch(request: Request, caller: Caller, campaign_id: UUID) -> Campai
             await automations.wake(temporal, drip)
         else:
             await temporal.start_workflow(
-                CampaignWorkflow.run,
+                run_of(input.kind),
                 input,
                 task_queue=ORCHESTRATION,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
@@ -143,12 +145,12 @@ async def resume_campaign(
     async with caller.transaction(effective=False) as tx:
         allow(Move.RESUME, (await find(tx, campaign_id)).state)
     temporal: Client = request.app.state.temporal
-    handle = _handle(temporal, campaign_id)
+    handle = handle_of(temporal, campaign_id)
     told = Command(reason=(why or Why()).reason)
     try:
         async with asyncio.timeout(request.app.state.patience_seconds):
             await handle.execute_update(Move.RESUME, told)
-    except _SILENT as error:
+    except SILENT as error:
         raise Unavailable(
             "No worker took this up in time. The campaign may resume later; look at its status."
         ) from error
@@ -160,7 +162,7 @@ async def resume_campaign(
         return answer(await find(tx, campaign_id))
 
 
-def _handle(temporal: Client, campaign_id: UUID) -> WorkflowHandle[Any, Any]:
+def handle_of(temporal: Client, campaign_id: UUID) -> WorkflowHandle[Any, Any]:
     """Of a broadcast or a drip: both have updates that are called like the moves."""
     return temporal.get_workflow_handle(campaign_workflow_id(campaign_id))
 
@@ -177,11 +179,11 @@ async def _fence(
         if reached is not state:
             allow(move, reached)
     temporal: Client = request.app.state.temporal
-    handle = _handle(temporal, campaign_id)
+    handle = handle_of(temporal, campaign_id)
     try:
         async with asyncio.timeout(request.app.state.patience_seconds):
             await handle.execute_update(move, Command(reason=reason))
-    except (*_SILENT, WorkflowUpdateFailedError):
+    except (*SILENT, WorkflowUpdateFailedError):
         pass  # The flag holds. The workflow finds it at its next set, or the sweep tells it.
     async with caller.transaction() as tx:
         return answer(await find(tx, campaign_id))

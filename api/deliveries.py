@@ -25,6 +25,7 @@ from marketing.campaigns import CampaignState
 from marketing.deliveries import UncertainReason
 from marketing.resolutions import RESENDING, Action, why_not
 from workflows.campaigns import CampaignWorkflow, start_options
+from workflows.experiments import run_of
 from workflows.inputs import CampaignInput
 from workflows.options import ORCHESTRATION, STARTING
 
@@ -202,7 +203,7 @@ async def _send_on(request: Request, caller: Caller, campaign: Campaign) -> None
     input = CampaignInput.to_go_on(ref, campaign.name, kind, campaign.state, campaign.state_reason)
     try:
         await temporal.start_workflow(
-            CampaignWorkflow.run,
+            run_of(kind),
             input,
             task_queue=ORCHESTRATION,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

@@ -15,22 +15,10 @@ from database.engine import Connection
 from database.schema_experiments import conversions
 from marketing.assignment import HOLDOUT, REST
 from marketing.experiment_revenue import MOST_VALUES
+from marketing.experiments import Conversion
 
 # Transactions that began before the last look may have been committed after it.
 _OVERLAP = timedelta(minutes=10)
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What counts: an event of this name, so soon after the message; revenue is the sum of their values.
-
-    Args:
-        currency: of the values that count; None: of all, whatever their currency.
-    """
-
-    event: str
-    within: timedelta
-    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,7 @@ _CURRENCIES = text("SELECT DISTINCT unnest(currencies) FROM conversions WHERE so
 async def fold(tx: Connection, account_id: UUID, campaign_id: UUID, of: Conversion) -> None:
     """Have the rows say what has happened up to now."""
     told = {"account_id": account_id, "source_id": campaign_id, "overlap": _OVERLAP}
-    await tx.execute(_FOLD, told | vars(of))
+    await tx.execute(_FOLD, told | of.model_dump())
     await tx.execute(_FOLDED, {"campaign_id": campaign_id})
 
 

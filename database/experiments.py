@@ -1,5 +1,6 @@
 """How each experiment stands, what was counted of its variants, and who got which share of a bandit's shards."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from database.conversions import Sums
 from database.engine import Connection
 from database.schema_experiments import allocations, experiments
 from marketing.assignment import HOLDOUT, REST, shared_out
+from marketing.experiment_decisions import Verdict
 from marketing.experiment_results import Metric, VariantCounts
 
 _MOST_MONEY = 1e15  # that results show, see `experiment_results`
@@ -44,11 +46,18 @@ class Standing:
 
 async def read(tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Standing | None:
     """With `lock` nobody else decides until this transaction ends. None: it was not launched, or is no experiment."""
-    query = select(*(experiments.c[name] for name in Standing.__annotations__)).where(
-        experiments.c.campaign_id == campaign_id
-    )
+    query = _STANDINGS.where(experiments.c.campaign_id == campaign_id)
     row = (await tx.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
     return Standing(**row) if row else None
+
+
+async def several(tx: Connection, campaign_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Of those that were launched."""
+    rows = (await tx.execute(_STANDINGS.where(experiments.c.campaign_id.in_(campaign_ids)))).mappings()
+    return {row["campaign_id"]: Standing(**row) for row in rows}
+
+
+_STANDINGS = select(*(experiments.c[name] for name in Standing.__annotations__))
 
 
 # -- what its workflow goes through ----------------------------------------------------------------------------------
@@ -82,30 +91,24 @@ async def keep_look(tx: Connection, campaign_id: UUID, decision: Mapping[str, An
 
 
 async def decide(
-    tx: Connection,
-    account_id: UUID,
-    campaign_id: UUID,
-    *,
-    winner: str,
-    by: str,
-    reason: str,
-    decision: Mapping[str, Any],
-    now: datetime,
+    tx: Connection, account_id: UUID, campaign_id: UUID, said: Verdict, decision: Mapping[str, Any], now: datetime
 ) -> bool:
-    """From now on the rest gets the winner. False: it has one already, or was stopped."""
-    values = {"state": "decided", "winner": winner, "decided_by": by, "decided_at": now}
-    changed = await _move(tx, campaign_id, ("testing", "asking"), **values, reason=reason, decision=decision)
-    if changed:
-        await campaigns.log(tx, account_id, campaign_id, "campaign.winner_decided", winner=winner, by=by, reason=reason)
-    return changed
+    """From now on the rest gets the winner; without one, a person is asked. False: it was decided or stopped before.
 
-
-async def ask(tx: Connection, account_id: UUID, campaign_id: UUID, *, reason: str, decision: Mapping[str, Any]) -> bool:
-    """A person has to decide."""
-    changed = await _move(tx, campaign_id, ("testing",), state="asking", reason=reason, decision=decision)
-    if changed:
-        await campaigns.log(tx, account_id, campaign_id, "campaign.winner_asked", reason=reason)
-    return changed
+    Args:
+        decision: the whole analysis.
+    """
+    if said.winner is None:
+        asked = await _move(tx, campaign_id, ("testing",), state="asking", reason=said.reason, decision=decision)
+        if asked:
+            await campaigns.log(tx, account_id, campaign_id, "campaign.winner_asked", reason=said.reason)
+        return asked
+    values = {"winner": said.winner, "decided_by": said.by, "reason": said.reason, "decided_at": now}
+    decided = await _move(tx, campaign_id, ("testing", "asking"), state="decided", **values, decision=decision)
+    if decided:
+        told = {"winner": said.winner, "by": said.by, "reason": said.reason}
+        await campaigns.log(tx, account_id, campaign_id, "campaign.winner_decided", **told)
+    return decided
 
 
 async def stop(tx: Connection, account_id: UUID, campaign_id: UUID, *, reason: str) -> bool:
@@ -235,19 +238,12 @@ async def allocate(tx: Connection, account_id: UUID, campaign_id: UUID, wanted: 
     given = await tx.execute(
         _SHARE_OUT, {"campaign_id": campaign_id, "shard": wanted.shard, "key": f"{key}:{wanted.shard}", **shared}
     )
-    for row_of in given.all():
-        moved = [(REST, -row_of.n), (row_of.variant, row_of.n)]
-        for variant, n in moved:
-            await counters.add(
-                tx,
-                account_id,
-                campaign_id,
-                {"planned": n},
-                now=wanted.allocated_at,
-                channel="email",
-                variant=variant,
-                told=False,
-            )
+    moved = Counter[tuple[str, str]]()
+    for row_of in given:
+        moved[row_of.variant, "planned"] += row_of.n
+        moved[REST, "planned"] -= row_of.n
+    now = wanted.allocated_at
+    await counters.add_to_variants(tx, account_id, campaign_id, moved, now=now, channel="email", told=False)
     return True
 
 

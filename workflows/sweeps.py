@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.sweeps import Sweeps
     from workflows import campaigns, imports, schedules
     from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
+    from workflows.experiments import run_of
     from workflows.imports import ContactImportWorkflow
     from workflows.inputs import CampaignInput
     from workflows.options import CRUNCHING, ORCHESTRATION, QUICK
@@ -37,7 +38,7 @@ class SweepWorkflow:
                 input = CampaignInput(**campaign.model_dump())
             try:
                 await workflow.start_child_workflow(
-                    CampaignWorkflow.run,
+                    run_of(input.kind),
                     input,
                     parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                     **campaigns.start_options(input, campaign.state),

@@ -1,0 +1,246 @@
+"""What an experiment's workflow does besides sending: count, decide, ask, and share out a bandit's shards."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.campaigns import read_totals
+from activities.experiment_inputs import AllocateInput, AtMoment, ChooseInput, ExperimentStanding, StopInput
+from activities.heartbeats import beating
+from activities.inputs import CampaignRef
+from activities.outward import Tell, nobody
+from database import campaigns, conversions, experiments, notifications
+from database.engine import Connection, Database
+from database.experiments import Allocation, Standing
+from marketing.experiment_analysis import analyse
+from marketing.experiment_bandits import allocation
+from marketing.experiment_decisions import Verdict, best_so_far, verdict
+from marketing.experiment_results import Metric, Results, VariantCounts
+from marketing.experiments import Experiment, WhenSignificant, experiment_key
+from marketing.keyed import keyed_id
+from marketing.notifications import Notification, NotificationKind
+from marketing.spans import ahead
+
+_LOOKS = 200  # at the most, while figures are looked at all the time
+_MOST_OFTEN = timedelta(minutes=1)
+
+
+@dataclass
+class Experiments:
+    """
+    Args:
+        tell: has an account's notifications sent by e-mail, soon.
+    """
+
+    database: Database
+    tell: Tell = nobody
+
+    @activity.defn
+    async def read_experiment(self, input: CampaignRef) -> ExperimentStanding:
+        async with self.database.transaction(input.account_id) as tx:
+            return await self._standing(tx, input)
+
+    @activity.defn
+    async def mark_test_sent(self, input: AtMoment) -> ExperimentStanding:
+        """If the test is out, its results are waited for from now on. Without anybody to test with, it ends."""
+        async with beating(), self.database.transaction(input.account_id) as tx:
+            if not (await read_totals(tx, input.campaign_id)).planned:
+                await experiments.stop(tx, input.account_id, input.campaign_id, reason="Nobody is in the audience.")
+            elif await experiments.is_out(tx, input.campaign_id):
+                await experiments.mark_sent(tx, input.account_id, input.campaign_id, input.now)
+            return await self._standing(tx, input)
+
+    @activity.defn
+    async def decide_winner(self, input: AtMoment) -> ExperimentStanding:
+        """Look at the figures. If they may be believed, or it is time, say who has won, or ask the account's people."""
+        async with beating():
+            experiment, before, figures = await self._look(input)
+            results = await asyncio.to_thread(analysed, experiment, figures, before.decision, input.campaign_id)
+            async with self.database.transaction(input.account_id) as tx:
+                if (await self._read(tx, input.campaign_id, lock=True)).state == "testing":
+                    due = (moment := decision_due(experiment, before)) is not None and moment <= input.now
+                    found = verdict(
+                        results,
+                        when_significant=_looks_often(experiment),
+                        fallback=experiment.fallback,
+                        due=due,
+                    )
+                    await self._settle(tx, input, results, found)
+                standing = await self._standing(tx, input)
+            if standing.state in ("decided", "asking"):
+                await self.tell(input.account_id)
+        return standing
+
+    async def _settle(self, tx: Connection, input: AtMoment, results: Results, found: Verdict | None) -> None:
+        kept = results.model_dump(mode="json")
+        if found is None:
+            await experiments.keep_look(tx, input.campaign_id, kept)
+            return
+        await experiments.decide(tx, input.account_id, input.campaign_id, found, kept, input.now)
+        kind = NotificationKind.DECIDED if found.winner else NotificationKind.ASKED
+        told = Notification(
+            id=keyed_id(input.now, input.campaign_id, kind),
+            kind=kind,
+            source_id=input.campaign_id,
+            text=f"The winner is {found.winner}. {found.reason}" if found.winner else found.reason,
+            created_at=input.now,
+            emailed_at=None,
+        )
+        await notifications.add(tx, input.account_id, [told])
+
+    @activity.defn
+    async def choose_winner(self, input: ChooseInput) -> ExperimentStanding:
+        """A person says who has won; the figures of this moment are kept with it."""
+        async with beating():
+            experiment, before, figures = await self._look(input)
+            results = await asyncio.to_thread(analysed, experiment, figures, before.decision, input.campaign_id)
+            winner = best_so_far(results) if input.variant is None else experiment.names[input.variant]
+            chosen = Verdict(winner, "person", input.reason or f"A person chose {winner}. {results.sentence}")
+            kept = results.model_dump(mode="json")
+            async with self.database.transaction(input.account_id) as tx:
+                changed = await experiments.decide(tx, input.account_id, input.campaign_id, chosen, kept, input.now)
+                return await self._standing(tx, input, changed=changed)
+
+    @activity.defn
+    async def stop_experiment(self, input: StopInput) -> ExperimentStanding:
+        """Nothing of it leaves any more."""
+        async with beating(), self.database.transaction(input.account_id) as tx:
+            reason = input.reason or "The experiment was stopped."
+            changed = await experiments.stop(tx, input.account_id, input.campaign_id, reason=reason)
+            return await self._standing(tx, input, changed=changed)
+
+    @activity.defn
+    async def allocate_shard(self, input: AllocateInput) -> None:
+        """Share out one shard of a bandit by what is known now; once there is a winner, it gets all."""
+        async with beating():
+            experiment, standing, figures = await self._look(input)
+            seed = _seed(input.campaign_id, input.shard)
+            if standing.winner is None:
+                weights = await asyncio.to_thread(allocation, figures.counts, experiment.metric, seed)
+            else:
+                weights = {name: float(name == standing.winner) for name in experiment.names}
+            wanted = Allocation(
+                shard=input.shard,
+                weights=weights,
+                seen={
+                    each.name: {"recipients": each.recipients, "successes": each.successes} for each in figures.counts
+                },
+                seed=seed,
+                allocated_at=input.now,
+            )
+            async with self.database.transaction(input.account_id) as tx:
+                await experiments.allocate(
+                    tx, input.account_id, input.campaign_id, wanted, key=experiment_key(input.campaign_id)
+                )
+
+    # -- the record --------------------------------------------------------------------------------------------------
+
+    async def _look(self, input: CampaignRef) -> "tuple[Experiment, Standing, Figures]":
+        async with self.database.transaction(input.account_id) as tx:
+            experiment = await self._experiment(tx, input.campaign_id)
+            standing = await self._read(tx, input.campaign_id)
+            return experiment, standing, await figures_of(tx, input.account_id, input.campaign_id, experiment)
+
+    async def _standing(self, tx: Connection, input: CampaignRef, *, changed: bool = False) -> ExperimentStanding:
+        experiment, standing = await self._experiment(tx, input.campaign_id), await self._read(tx, input.campaign_id)
+        assert standing.rest_shard is not None, "it is read once the audience is frozen"
+        return ExperimentStanding(
+            account_id=input.account_id,
+            campaign_id=input.campaign_id,
+            state=standing.state,
+            reason=standing.reason,
+            winner=None if standing.winner is None else experiment.names.index(standing.winner),
+            rest_shard=standing.rest_shard,
+            is_bandit=experiment.is_bandit,
+            test_sent_at=standing.test_sent_at,
+            decides_at=decision_due(experiment, standing),
+            looks_every=_looks_every(experiment, standing),
+            changed=changed,
+        )
+
+    async def _experiment(self, tx: Connection, campaign_id: UUID) -> Experiment:
+        experiment = (await campaigns.load_plan(tx, campaign_id)).experiment
+        assert experiment is not None, "only experiments have such a workflow"
+        return experiment
+
+    async def _read(self, tx: Connection, campaign_id: UUID, *, lock: bool = False) -> Standing:
+        standing = await experiments.read(tx, campaign_id, lock=lock)
+        assert standing is not None, "the launch has made it"
+        return standing
+
+
+# -- what was counted, and what it shows -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an analysis is made of.
+
+    Args:
+        payments: of revenue, what each recipient paid, by variant; None of other metrics, or if they are too many.
+    """
+
+    counts: Sequence[VariantCounts]
+    payments: Mapping[str, Sequence[float]] | None = None
+
+
+async def figures_of(tx: Connection, account_id: UUID, campaign_id: UUID, experiment: Experiment) -> Figures:
+    """As they stand now, the latest conversions among them."""
+    if experiment.conversion:
+        await conversions.fold(tx, account_id, campaign_id, experiment.conversion)
+    counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric)
+    paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
+    return Figures(counts, await conversions.payments(tx, campaign_id) if paid else None)
+
+
+def analysed(
+    experiment: Experiment, figures: Figures, last_look: Mapping[str, object] | None, campaign_id: UUID
+) -> Results:
+    """Up to a second: not on an event loop."""
+    return analyse(
+        figures.counts,
+        experiment.metric,
+        confidence=experiment.confidence,
+        control=experiment.control_name,
+        minimum_sample=experiment.minimum_sample,
+        weights=experiment.weights,
+        adaptive=experiment.is_bandit,
+        payments=figures.payments,
+        seed=_seed(campaign_id, -1),
+        earlier=Results.model_validate(last_look) if last_look else None,
+    )
+
+
+def _seed(campaign_id: UUID, shard: int) -> int:
+    """Chance that is the same whenever the same is asked."""
+    return int.from_bytes(sha256(f"{experiment_key(campaign_id)}:{shard}".encode()).digest()[:7])
+
+
+# -- when ------------------------------------------------------------------------------------------------------------
+
+
+def decision_due(experiment: Experiment, standing: Standing) -> datetime | None:
+    """When figures are looked at last; None: a person decides, or the test is not out yet."""
+    if experiment.window is None or standing.test_sent_at is None or standing.test_began_at is None:
+        return None
+    if experiment.is_bandit:  # whose shards were spread over that time
+        return max(standing.test_sent_at, ahead(standing.test_began_at, experiment.window))
+    return ahead(standing.test_sent_at, experiment.window)
+
+
+def _looks_often(experiment: Experiment) -> bool:
+    """Whether figures are looked at all the time."""
+    return isinstance(experiment.decide, WhenSignificant) and not experiment.is_bandit
+
+
+def _looks_every(experiment: Experiment, standing: Standing) -> timedelta | None:
+    """How often figures are looked at before that; None: not at all."""
+    decides_at = decision_due(experiment, standing)
+    if not _looks_often(experiment) or decides_at is None or standing.test_sent_at is None:
+        return None
+    return max(_MOST_OFTEN, (decides_at - standing.test_sent_at) / _LOOKS)
