@@ -142,5 +142,5 @@ def create_app(
     app.include_router(subscriptions.router)
     for router in ROUTERS:
         app.include_router(router, responses=errors.PROBLEMS)
-    openapi.complete(app.openapi())  # made once, and kept
+    openapi.describe(app)
     return app

@@ -1,6 +1,9 @@
 """What does the OpenAPI document tell beyond what the routes under /api tell themselves?"""
 
+from functools import cache
 from typing import Any
+
+from fastapi import FastAPI
 
 from api.errors import ProblemDetails
 
@@ -100,7 +103,20 @@ _RECIPIENTS: Document = {
 }
 
 
-def complete(document: Document) -> None:
+def describe(app: FastAPI) -> None:
+    """Have the description made when it is first asked for: it takes 0.7 s, which no start should wait for."""
+    by_fastapi = app.openapi
+
+    @cache
+    def whole() -> Document:
+        document = by_fastapi()
+        _complete(document)
+        return document
+
+    app.openapi = whole  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
+def _complete(document: Document) -> None:
     """Add the header that every POST takes, the body of every refusal, and the routes that FastAPI does not know."""
     document["components"]["schemas"][ProblemDetails.__name__] = ProblemDetails.model_json_schema()
     for path, operations in document["paths"].items():
