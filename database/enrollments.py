@@ -194,13 +194,16 @@ async def note(
             count(version, row.step, "done", row.done, row.done_seconds)
             count(version, row.step, "failed", row.failed, row.failed_seconds)
             count(version, row.step, "broken_off", row.broken_off, row.broken_off_seconds)
+    gone: list[UUID] = []
     for each in left:
         for row in await tx.execute(_LEFT, {**which, "version": version, **vars(each), "members": list(each.members)}):
             name = f"{each.state}:{each.reason}" if each.state == "exited" and each.reason else each.state
             count(row.version, PASS, name, row.passes, row.seconds)
             count(row.version, PASS, "converted", row.converted)
-            await skip_of_left(tx, account_id, source_id, row.ids, now=now)
-    # Last of all, for all cohorts of a source change the same few rows.
+            gone += row.ids
+    # Last of all, and once each, for all cohorts of a source change the same few rows.
+    if gone:
+        await skip_of_left(tx, account_id, source_id, gone, now=now)
     for of, amounts in sorted(figures.items()):
         await step_counters.add(tx, account_id, source_id, of, amounts, now=now)
     if ended:

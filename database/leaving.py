@@ -84,8 +84,8 @@ async def end_pending(
         return {}
     given = {"ids": list(reasons), "reasons": list(reasons.values()), "now": now}
     ended = (await tx.execute(_END, given)).all()
-    for row, n in Counter((row.source_id, row.version, row.reason) for row in ended).items():
-        source_id, version, reason = row
+    # In one order, so that two that end passes never wait for each other.
+    for (source_id, version, reason), n in sorted(Counter(row[1:] for row in ended).items()):
         names = [f"exited:{reason}", *(["converted"] if reason == GOAL else [])]
         amounts = {(step_counters.PASS, name): step_counters.Amount(n) for name in names}
         await step_counters.add(tx, account_id, source_id, version, amounts, now=now)
