@@ -102,4 +102,4 @@ def _odds(points: "Numbers", below: "Numbers") -> list[Odds]:
     of_others = np.array([np.delete(below, i, axis=0).prod(axis=0) for i in range(len(below))])
     best = (np.diff(below) * (of_others[:, 1:] + of_others[:, :-1]) / 2).sum(axis=1)
     losses = np.trapezoid(below - below.prod(axis=0), points, axis=1)
-    return [Odds(float(p), float(loss)) for p, loss in zip(best / best.sum(), losses.clip(min=0), strict=True)]
+    return [Odds(float(p), float(loss)) for p, loss in zip(best / best.sum(), losses, strict=True)]

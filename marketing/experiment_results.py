@@ -26,6 +26,9 @@ class VariantCounts(BaseModel, frozen=True):
     once, machines left out. For revenue, `successes` are those who paid at all, and the sums run over recipients, each
     with all that they paid (refunds taken off, 0 at least): of the amounts, of their squares, of log(1 + amount) and of
     its squares. All amounts are in one currency.
+
+    Variants have had the same time to be answered: of those sent at different hours, only what came in the same time
+    after each of them may be counted.
     """
 
     name: str

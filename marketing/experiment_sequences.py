@@ -44,8 +44,7 @@ def look_at_rates(a: Rate, b: Rate) -> Look:
     """b's rate minus a's; both were sent at the same time."""
     pooled, drawn_in = (a.k + b.k) / (a.n + b.n), (a.k + b.k + 2) / (a.n + b.n + 4)
     under_none = max(pooled * (1 - pooled), drawn_in * (1 - drawn_in)) * (1 / a.n + 1 / b.n)
-    apart = _binomial(a) + _binomial(b)
-    return _look(a.n, b.n, b.value - a.value, under_none, apart, pooled)
+    return _look(a.n, b.n, b.value - a.value, under_none, _binomial(a) + _binomial(b), pooled)
 
 
 def _binomial(rate: Rate) -> float:
@@ -64,12 +63,14 @@ def look_at_means(a: Moments, b: Moments) -> Look:
     whole = a.n + b.n
     pooled = (a.n * a.mean + b.n * b.mean) / whole
     under_none = (a.n * of_a + b.n * of_b) / whole * (1 / a.n + 1 / b.n)
-    return _look(a.n, b.n, b.mean - a.mean, under_none, of_a / a.n + of_b / b.n, pooled)
+    # Of a few among whom nobody has paid yet, what is theirs alone says nothing.
+    variance = max(under_none, of_a / a.n + of_b / b.n)
+    return _look(a.n, b.n, b.mean - a.mean, under_none, variance, pooled)
 
 
-def _look(n_a: int, n_b: int, difference: float, under_none: float, apart: float, pooled: float) -> Look:
+def _look(n_a: int, n_b: int, difference: float, under_none: float, variance: float, pooled: float) -> Look:
     mixing = (LIFT * pooled) ** 2 if min(n_a, n_b) >= _FEWEST else 0.0
-    return Look(difference, under_none, max(under_none, apart), mixing)
+    return Look(difference, under_none, variance, mixing)
 
 
 def p_value(look: Look) -> float:

@@ -102,6 +102,9 @@ def test_of_three_variants_all_pairs_are_corrected_and_always_valid_ones_are_tho
     assert [each.p_adjusted for each in always if each] == statistics.holm([each.p for each in always if each])
     omnibus = statistics.independence([Rate(200, 2_000), Rate(260, 2_000), Rate(230, 2_000)])
     assert results.omnibus is not None and (results.omnibus.statistic, results.omnibus.p) == omnibus
+    # Bonferroni's share of 5 %: of all three pairs for what is looked at once, of two with the control at any time.
+    reach = results.comparisons[0].reach
+    assert reach.minimum_detectable_effect == statistics.detectable(0.115, 2_000, 2_000, 0.05 / 3, 0.8)
     b = results.comparisons[1].always_valid_difference
     look = look_at_rates(Rate(230, 2_000), Rate(260, 2_000))
     assert b is not None and (b.low, b.high) == pytest.approx(interval(look, 0.025))
@@ -183,6 +186,25 @@ def test_a_second_look_takes_nothing_back() -> None:
     stored = Results.model_validate_json(first.model_dump_json())
     assert analyse(rates(A=(700, 7_000), B=(780, 7_000)), OPENS, earlier=stored) == second
     assert analyse(rates(A=(700, 7_000), B=(780, 7_000)), CLICKS, earlier=first).winner_at_any_time is None
+
+
+def test_where_the_truth_has_moved_the_last_look_counts() -> None:
+    first = analyse(rates(A=(1_000, 10_000), B=(2_000, 10_000)), OPENS)
+    second = analyse(rates(A=(4_000, 20_000), B=(2_500, 20_000)), OPENS, earlier=first)
+    alone = analyse(rates(A=(4_000, 20_000), B=(2_500, 20_000)), OPENS)
+    assert second.comparisons[0].always_valid_difference == alone.comparisons[0].always_valid_difference
+
+
+def test_a_look_at_fewer_variants_is_another_experiment() -> None:
+    first = analyse(rates(A=(500, 5_000), B=(605, 5_000)), OPENS)
+    of_three = rates(A=(700, 7_000), B=(780, 7_000), C=(700, 7_000))
+    assert analyse(of_three, OPENS, earlier=first) == analyse(of_three, OPENS)
+
+
+def test_hardly_anybody_may_differ_by_all() -> None:
+    (pair,) = analyse(rates(A=(1, 10), B=(2, 10)), OPENS).comparisons
+    always = pair.always_valid_difference
+    assert always is not None and (always.low, always.high) == (-1, 1)
 
 
 def test_revenue_is_tested_by_logarithms_and_where_payments_are_there_by_resampling() -> None:

@@ -27,6 +27,7 @@ def test_more_variants_share_the_error_that_is_allowed() -> None:
     assert plan.comparisons == 6
     assert plan.sample_size_per_variant == sample_size(0.10, 0.12, 0.05 / 6, 0.8)
     assert plan.total == 4 * plan.sample_size_per_variant
+    assert plan.sample_size_per_variant_at_any_time > sizes(TEN_TO_TWELVE).sample_size_per_variant_at_any_time
 
 
 def test_days_are_whole_and_as_many_as_it_takes() -> None:

@@ -97,7 +97,7 @@ def test_resampling_by_amount_is_resampling_one_by_one(payers: int) -> None:
     by_amount = resampled_means(Payments(n, paid.tolist()), rng)
     one_by_one = np.array([rng.choice(everybody, n).mean() for _ in range(400)])
     assert by_amount.shape == (RESAMPLES,)
-    assert by_amount.mean() == pytest.approx(everybody.mean(), rel=0.02)
+    assert by_amount.mean() == pytest.approx(everybody.mean(), abs=4 * by_amount.std() / math.sqrt(RESAMPLES))
     # 400 of them know their spread to within 3.5 % (one standard error).
     assert by_amount.std() == pytest.approx(one_by_one.std(), rel=0.12)
     assert by_amount.std() == pytest.approx(everybody.std() / math.sqrt(n), rel=0.06)
@@ -121,7 +121,7 @@ def test_what_is_far_apart_is_not_luck_at_all() -> None:
     rng = np.random.default_rng(7)
     a, b = (resampled_means(Payments(10_000, [each] * 1_000), rng) for each in (10.0, 20.0))
     p, (low, high) = bootstrap(a, b, 0.95)
-    assert 0 <= p < 1e-12
+    assert 0 < p < 1e-12
     assert 0.8 < low < 1 < high < 1.2
 
 

@@ -64,7 +64,9 @@ def test_it_is_not_fooled_by_those_who_answer_late(rate: float, control: int, ot
     assert wrong / runs <= noise(runs)
 
 
-@pytest.mark.parametrize(("of_a", "of_b", "m", "n"), [(0.1, 0.1, 100, 100), (0.1, 0.2, 100, 100), (0.3, 0.25, 300, 50)])
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "m", "n"), [(0.1, 0.1, 100, 100), (0.1, 0.2, 100, 100), (0.05, 0.3, 480, 20), (0.95, 1, 25, 25)]
+)
 def test_confidence_sequences_hold_the_difference_at_every_look(of_a: float, of_b: float, m: int, n: int) -> None:
     rng = np.random.default_rng(3)
     runs, missed = 1_000, 0
@@ -139,3 +141,9 @@ def test_p_falls_below_alpha_where_the_interval_leaves_nothing_behind(
 )
 def test_of_nothing_and_of_hardly_anybody_there_is_no_evidence(look: Look) -> None:
     assert (p_value(look), interval(look, 0.05)) == (1, None)
+
+
+def test_a_few_among_whom_nobody_has_paid_yet_are_not_taken_for_misers() -> None:
+    payers = Moments.of(20_000, 8_000, 400_000)
+    between = interval(look_at_means(payers, Moments.of(100, 0, 0)), 0.05)
+    assert between is not None and between.low < 0 < between.high

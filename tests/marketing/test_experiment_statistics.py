@@ -85,6 +85,10 @@ def test_the_lady_who_tastes_tea_is_tested_exactly() -> None:
     assert fisher(Rate(1, 4), Rate(3, 4)) == pytest.approx(34 / 70)
 
 
+def test_tables_that_are_equally_likely_count_whatever_rounding_makes_of_them() -> None:
+    assert fisher(Rate(4, 11), Rate(7, 23)) == pytest.approx(stats.fisher_exact(np.array([[4, 7], [7, 16]])).pvalue)
+
+
 @given(rates(400), rates(400))
 def test_small_tables_are_tested_as_by_scipy_and_large_ones_left_to_the_z_test(a: Rate, b: Rate) -> None:
     exact = fisher(a, b)
@@ -195,6 +199,7 @@ def test_lifts_have_the_interval_of_katz() -> None:
     # By hand: ln(2) ± 1.959964 √(1/40 − 1/200 + 1/20 − 1/200) = 0.693147 ± 0.499696.
     variance = 1 / 40 - 1 / 200 + 1 / 20 - 1 / 200
     assert ratio_interval(2, variance, 0.95) == pytest.approx((0.21343, 2.29645), abs=1e-4)
+    assert all(map(math.isfinite, ratio_interval(2, 1e9, 0.95)))
 
 
 @given(rates(), rates(), st.sampled_from([0.5, 0.95, 0.9999]))
