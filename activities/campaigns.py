@@ -22,10 +22,10 @@ from activities.inputs import (
     Totals,
     WaveOfShards,
 )
-from database import accounts, campaigns, counters, deliveries, leases, stored_segments
-from database.deliveries import Wave
+from database import accounts, campaigns, counters, deliveries, leases, planning, stored_segments
 from database.eligibility import Rules
 from database.engine import Connection, Database
+from database.planning import Wave
 from marketing.campaigns import ENDED, Audience, CampaignState
 from marketing.deliveries import SkipReason
 from marketing.stored_segments import SegmentState
@@ -52,7 +52,7 @@ class Campaigns:
             account = await accounts.read(tx, input.account_id)
             await wait_for_segments(tx, input.campaign_id, plan.audience)
             if await campaigns.mark_started(tx, input.campaign_id):
-                planned = await deliveries.freeze_audience(
+                planned = await planning.freeze_audience(
                     tx,
                     input.campaign_id,
                     plan,
@@ -60,13 +60,13 @@ class Campaigns:
                     default_timezone=account.default_timezone,
                     shard_size=input.shard_size,
                 )
-                await counters.add(
-                    tx, input.account_id, input.campaign_id, {"planned": planned}, now=input.now, channel="email"
+                figures = {(variant, "planned"): n for variant, n in planned.items()}
+                await counters.add_to_variants(
+                    tx, input.account_id, input.campaign_id, figures, now=input.now, channel="email"
                 )
-                await campaigns.log(
-                    tx, input.account_id, input.campaign_id, "campaign.audience_frozen", planned=str(planned)
-                )
-                waves = await deliveries.waves(tx, input.campaign_id)
+                told = {"planned": str(planned.total())}
+                await campaigns.log(tx, input.account_id, input.campaign_id, "campaign.audience_frozen", **told)
+                waves = await planning.waves(tx, input.campaign_id)
             totals = await read_totals(tx, input.campaign_id)
         return Frozen(
             planned=totals.planned,

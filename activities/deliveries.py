@@ -15,11 +15,11 @@ from activities.inputs import Delivered, DeliverInput
 from activities.messages import Composer
 from activities.sendings import Sending
 from channels.base import Channel, Message
-from database import campaigns, deliveries, leases
+from database import campaigns, deliveries, experiments, leases
 from database.eligibility import Rules
 from database.engine import Connection, Database
 from database.leases import Leased, NextSet
-from marketing.campaigns import CampaignPlan, CampaignState
+from marketing.campaigns import CampaignPlan, CampaignState, EmailPlan
 from marketing.deliveries import Terms
 from marketing.tracking import RecipientLinks
 
@@ -30,10 +30,10 @@ _MOST_PLANS = 100  # kept compiled per process
 
 @dataclass
 class Mailing:
-    """A campaign made ready for sending."""
+    """A campaign made ready for sending: what each variant says, or what all get, which is ''."""
 
     plan: CampaignPlan
-    composer: Composer
+    composers: Mapping[str, Composer]
 
 
 @dataclass
@@ -92,12 +92,22 @@ class Deliveries:
         if campaign_id not in self.mailings:
             async with self.database.transaction(account_id) as tx:
                 plan = await campaigns.load_plan(tx, campaign_id)
-            composer = Composer(account_id, campaign_id, plan.email, self.links)
-            self.mailings[campaign_id] = Mailing(plan, composer)
+            self.mailings[campaign_id] = Mailing(plan, self._composers(account_id, campaign_id, plan))
             if len(self.mailings) > _MOST_PLANS:
                 self.mailings.popitem(last=False)
         self.mailings.move_to_end(campaign_id)
         return self.mailings[campaign_id]
+
+    def _composers(self, account_id: UUID, campaign_id: UUID, plan: CampaignPlan) -> dict[str, Composer]:
+        if not plan.variants:
+            return {"": Composer(account_id, campaign_id, plan.email, self.links)}
+        number = {url: number for number, url in enumerate(plan.links)}  # whoever says it, a link has one
+
+        def composer(email: EmailPlan) -> Composer:
+            numbers = [number[url] for url in email.prepared.links]
+            return Composer(account_id, campaign_id, email, self.links, "experiment", numbers)
+
+        return {name: composer(email) for name, email in plan.variants.items()}
 
     async def settle_lost(self, shard: "_Shard", now: datetime) -> None:
         """Say what became of the messages that a lost worker had taken."""
@@ -126,16 +136,22 @@ class _Shard:
         self.terms = Terms(
             plan.topic, plan.rate_limit_per_second, plan.max_messages, resend=plan.on_uncertain == "resend"
         )
+        self.winner = ""  # of an experiment, which the rest gets
 
     async def rules(self, tx: Connection, now: datetime) -> Rules:
         return await email_rules(tx, self.account_id, self.terms.topic, now)
 
     async def is_running(self, tx: Connection) -> bool:
         state, _ = await campaigns.state_of(tx, self.source_id)
-        return state is CampaignState.RUNNING
+        going, experiment = state is CampaignState.RUNNING, self.mailing.plan.experiment
+        if going and experiment:
+            going, self.winner = await experiments.may_send(
+                tx, self.source_id, self.input.shard, is_bandit=experiment.is_bandit
+            )
+        return going
 
     def next_set(self, token: UUID) -> NextSet:
         return NextSet(self.input.shard, token, self.lease_seconds, self.set_size)
 
     def message(self, leased: Leased, now: datetime) -> Message:
-        return self.mailing.composer.message(leased.id, leased.contact, now)
+        return self.mailing.composers[leased.variant or self.winner].message(leased.id, leased.contact, now)

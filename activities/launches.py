@@ -38,8 +38,6 @@ async def launch(tx: Connection, account_id: UUID, campaign: Campaign, now: date
     Raises:
         NotLaunchable: with every problem that stands in the way.
     """
-    if campaign.definition.is_experiment:
-        raise NotLaunchable([_error("not_yet", "kind", "Experiments can't be launched yet.")])
     schedule = campaign.definition.schedule
     waits = schedule is not None and schedule.starts_at() > now
     state = CampaignState.SCHEDULED if waits else CampaignState.RUNNING

@@ -9,93 +9,12 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from database import audiences, campaigns, counters, leases
+from database import campaigns, counters, leases
 from database.eligibility import Rules
 from database.engine import Connection, Database
 from database.events import facts
-from marketing.campaigns import CampaignPlan, CampaignState
+from marketing.campaigns import CampaignState
 from marketing.deliveries import MOST_SENDINGS, ErrorWindow, SkipReason
-
-
-@dataclass(frozen=True)
-class Wave:
-    """Shards `first` to `last` are due from `due` on."""
-
-    due: datetime
-    first: int
-    last: int
-
-
-# -- planning --------------------------------------------------------------------------------------------------------
-
-
-async def freeze_audience(
-    tx: Connection, campaign_id: UUID, plan: CampaignPlan, *, now: datetime, default_timezone: str, shard_size: int
-) -> int:
-    """Plan one delivery for each contact of the audience as it stands now.
-
-    Returns:
-        how many were planned by this call; a second call plans nobody again.
-    """
-    condition, parameters = await audiences.condition(tx, plan.audience, now)
-    zones, moments = await _local_moments(tx, plan, default_timezone)
-    planned = await tx.execute(
-        text(f"""
-            WITH first AS MATERIALIZED (
-                SELECT left(CAST(uuidv7() AS text), 24) AS front, random(0x100000000000, 0xEFFFFFFFFFFF) AS back
-            )
-            INSERT INTO deliveries (id, account_id, campaign_id, contact_id, channel, shard, not_before)
-            -- One UUIDv7 for all, its last 48 bits counted on from a random number (RFC 9562, section 6.2): calling
-            -- uuidv7() for each took a quarter of the time.
-            SELECT CAST(front || to_hex(back + place) AS uuid), account_id, :campaign_id, contact_id, 'email',
-                   (place - 1) / :shard_size, due
-            FROM first, (
-                SELECT *, row_number() OVER (ORDER BY due, contact_id) AS place FROM (
-                    SELECT contacts.account_id, contacts.id AS contact_id, coalesce(local.due, :now) AS due
-                    FROM contacts
-                    LEFT JOIN unnest(CAST(:zones AS text[]), CAST(:moments AS timestamptz[])) AS local (zone, due)
-                        ON local.zone = coalesce(contacts.timezone, :default_timezone)
-                    WHERE {condition}
-                ) AS audience
-            ) AS ordered
-            -- One look for all: ON CONFLICT would look once per contact, which takes a third longer.
-            WHERE NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = :campaign_id)
-        """),
-        {
-            "campaign_id": campaign_id,
-            "shard_size": shard_size,
-            "now": now,
-            "zones": zones,
-            "moments": moments,
-            "default_timezone": default_timezone,
-            **parameters,
-        },
-    )
-    return planned.rowcount
-
-
-async def _local_moments(tx: Connection, plan: CampaignPlan, default_timezone: str) -> tuple[list[str], list[datetime]]:
-    """When each zone that contacts live in reaches the scheduled local time; nothing if all are due together."""
-    if plan.schedule is None or not plan.schedule.per_recipient:
-        return [], []
-    rows = await tx.execute(text("SELECT DISTINCT timezone FROM contacts WHERE timezone IS NOT NULL"))
-    zones = sorted({default_timezone, *(row.timezone for row in rows)})
-    return zones, [plan.schedule.moment_in(zone) for zone in zones]
-
-
-async def waves(tx: Connection, campaign_id: UUID) -> list[Wave]:
-    """Which shards were just planned, and when each falls due; shards of the same moment are told together."""
-    rows = await tx.execute(
-        text("""
-            SELECT min(shard) AS first, max(shard) AS last, due FROM (
-                SELECT shard, min(not_before) AS due FROM deliveries
-                -- All are planned. Told so, the planner takes the index that has them in order: a million in 0.16 s.
-                WHERE campaign_id = :campaign_id AND state = 'planned' GROUP BY shard
-            ) AS shards GROUP BY due ORDER BY first
-        """),
-        {"campaign_id": campaign_id},
-    )
-    return [Wave(row.due, row.first, row.last) for row in rows]
 
 
 async def open_shards(

@@ -60,6 +60,25 @@ async def several(tx: Connection, campaign_ids: Sequence[UUID]) -> dict[UUID, St
 _STANDINGS = select(*(experiments.c[name] for name in Standing.__annotations__))
 
 
+async def may_send(tx: Connection, campaign_id: UUID, shard: int, *, is_bandit: bool) -> tuple[bool, str]:
+    """Whether anything of a shard may leave, by the record, and the winner if there is one.
+
+    Nothing of the rest before the decision, nothing of a bandit's test before it was shared out, and nothing at all of
+    one that was stopped.
+    """
+    row = (await tx.execute(_GATE, {"campaign_id": campaign_id, "shard": shard})).one()
+    if row.is_rest:
+        return row.state == "decided", row.winner or ""
+    return row.state != "stopped" and (row.is_shared_out or not is_bandit), row.winner or ""
+
+
+_GATE = text("""
+    SELECT state, winner, :shard >= rest_shard AS is_rest,
+        EXISTS (SELECT FROM allocations WHERE campaign_id = :campaign_id AND shard = :shard) AS is_shared_out
+    FROM experiments WHERE campaign_id = :campaign_id
+""")
+
+
 # -- what its workflow goes through ----------------------------------------------------------------------------------
 
 

@@ -39,7 +39,9 @@ class Schedule(BaseModel):
     """A local time, in one zone for all or in each recipient's own."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"}}
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"example": {"send_at": "2026-11-27T09:00", "timezone": "Europe/Paris"}},
     )
 
     send_at: LocalMoment
