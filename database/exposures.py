@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from database.engine import Connection, plan_anew
 from database.segments import event_condition
+from marketing.assignment import HOLDOUT, REST
 from marketing.automations import GoalEvent
 
 
@@ -107,3 +108,51 @@ async def led(
         given |= {"account_id": account_id, "event": goal.event, "within": within, **parameters}
     await plan_anew(tx)
     return [Led(*row) for row in await tx.execute(text(_LED.format(did=did)), given)]
+
+
+# -- of campaigns ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Who saw which variant, and when; of the holdout, since when they have seen nothing."""
+
+    contact_id: UUID
+    variant: str
+    exposed_at: datetime
+
+
+# Whoever got the winner afterwards is no part of the comparison.
+_EXPOSED = f"""
+    SELECT contact_id, variant, coalesce(leased_at, finished_at) AS exposed_at FROM deliveries
+    WHERE campaign_id = :campaign_id AND step = '' AND variant <> '{REST}'
+    AND (state IN ('sent', 'delivered', 'bounced', 'complained') OR state = 'skipped' AND reason = '{HOLDOUT}')
+"""
+_PAGE = text(f"""
+    {_EXPOSED} AND (variant = :variant OR CAST(:variant AS text) IS NULL)
+    AND (contact_id = :contact_id OR CAST(:contact_id AS uuid) IS NULL)
+    AND (contact_id > :after OR CAST(:after AS uuid) IS NULL)
+    ORDER BY contact_id LIMIT :limit
+""")
+_VARIANTS = text(f"{_EXPOSED} AND contact_id = ANY (CAST(:contacts AS uuid[]))")
+
+
+async def page(
+    tx: Connection,
+    campaign_id: UUID,
+    *,
+    variant: str | None = None,
+    contact_id: UUID | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[Exposure]:
+    """Of an experiment, in the order of contacts; the ledger is its record."""
+    given = {"campaign_id": campaign_id, "variant": variant, "contact_id": contact_id, "after": after, "limit": limit}
+    await plan_anew(tx)
+    return [Exposure(*row) for row in await tx.execute(_PAGE, given)]
+
+
+async def variants_of(tx: Connection, campaign_id: UUID, contacts: Sequence[UUID]) -> dict[UUID, str]:
+    """Which variant each of them saw, of those who saw one."""
+    rows = await tx.execute(_VARIANTS, {"campaign_id": campaign_id, "contacts": list(contacts)})
+    return {row.contact_id: row.variant for row in rows}

@@ -1,0 +1,182 @@
+"""What has an experiment brought so far: figures for each variant, and what they show?"""
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from marketing.experiment_analysis import analyse
+from marketing.experiment_results import Caution, Comparison, Metric, Results, VariantCounts
+from marketing.experiments import Conversion
+from marketing.reports import Figures
+
+
+class Converted(Protocol):
+    """Sums over those who converted."""
+
+    @property
+    def converted(self) -> int: ...
+    @property
+    def conversions(self) -> int: ...
+    @property
+    def revenue(self) -> float: ...
+
+
+class Rates(BaseModel):
+    """What a variant comes to, per recipient."""
+
+    name: str
+    share: float | None = Field(None, description="Of those who take part; null: it follows the results.")
+    open_rate: float | None = Field(None, description="Of the messages sent, each counted once, machines left out.")
+    click_rate: float | None = None
+    converted: int | None = Field(None, description="Recipients; null: the experiment counts no conversions.")
+    conversions: int | None = Field(None, description="Each time, also several of one recipient.")
+    conversion_rate: float | None = None
+    revenue: float | None = None
+    revenue_per_recipient: float | None = None
+
+
+class VariantFigures(Figures, Rates):
+    """What became of the messages of one variant; of the holdout, of those that were kept back."""
+
+
+def variant_figures(name: str, share: float | None, figures: Figures, converted: Converted | None) -> VariantFigures:
+    """With what they come to per recipient; of the holdout, per contact that was kept back."""
+    recipients = figures.skipped_by_reason.get("holdout", 0) if name == "holdout" else figures.sent
+    answer = VariantFigures(
+        name=name,
+        share=share,
+        **dict(figures),
+        open_rate=_per(figures.opened.unique, figures.sent),
+        click_rate=_per(figures.clicked.unique, figures.sent),
+    )
+    if converted is not None:
+        answer.converted, answer.conversions, answer.revenue = (
+            converted.converted,
+            converted.conversions,
+            round(converted.revenue, 6),
+        )
+        answer.conversion_rate = _per(converted.converted, recipients)
+        answer.revenue_per_recipient = _per(converted.revenue, recipients)
+    return answer
+
+
+def _per(n: float, whole: int) -> float | None:
+    return n / whole if whole else None
+
+
+class Incrementality(BaseModel):
+    """What sending brought at all: those who got something beside those who were held out."""
+
+    sentence: str
+    comparison: Comparison
+
+
+TREATED = "treated"
+
+
+def incrementality(
+    treated: VariantCounts, held_out: VariantCounts, metric: Metric, confidence: float
+) -> Incrementality | None:
+    """Of conversions or revenue; None until there is somebody on both sides.
+
+    How many there should be of each is not asked: the rest may still be waiting for the winner.
+    """
+    counts = [held_out, treated.model_copy(update={"name": TREATED})]
+    shares = {each.name: float(each.recipients) for each in counts}
+    if not all(shares.values()):
+        return None
+    results = analyse(counts, metric, confidence=confidence, weights=shares)
+    if not results.comparisons:
+        return None
+    (pair,) = results.comparisons
+    return Incrementality(sentence=_brought(results, pair), comparison=pair)
+
+
+def _brought(results: Results, pair: Comparison) -> str:
+    held, sent = (each.estimate.value for each in results.variants if each.estimate)
+    of = pair.difference
+    if results.metric is Metric.REVENUE_PER_RECIPIENT:
+        each_of = f"Contacts who got the campaign brought {sent:,.2f} each, those held out {held:,.2f}"
+        apart = f"{of.value:,.2f} more ({100 * of.confidence:.4g} % interval {of.low:,.2f} to {of.high:,.2f})"
+    else:
+        each_of = (
+            f"{100 * sent:.1f} % of the contacts who got the campaign converted, {100 * held:.1f} % of those held out"
+        )
+        interval = f"{100 * of.confidence:.4g} % interval {100 * of.low:.1f} to {100 * of.high:.1f}"
+        apart = f"{100 * of.value:.1f} points more ({interval})"
+    sure = pair.test.p <= 1 - results.confidence
+    return f"{each_of}: {apart}, {'which sending made' if sure else 'which luck alone might do'}.".replace("-", "−")
+
+
+class AllocationReport(BaseModel):
+    """How one part of a bandit's audience was shared out, and by what."""
+
+    shard: int
+    weights: dict[str, float]
+    seen: dict[str, dict[str, float]]
+    allocated_at: datetime
+
+
+class ExperimentReport(BaseModel):
+    """Everything there is to say about an experiment."""
+
+    id: UUID
+    campaign_id: UUID
+    name: str
+    status: str = Field(description="Of the campaign.")
+    state: str
+    winner: str | None
+    decided_by: str | None
+    reason: str
+    sentence: str = Field(description="How it stands, in plain English.")
+    test_sent_at: datetime | None
+    decides_at: datetime | None = Field(
+        description="When it is decided at the latest; null: a person decides, or the test is still going out."
+    )
+    decided_at: datetime | None
+    metric: Metric
+    conversion: Conversion | None
+    variants: list[VariantFigures]
+    holdout: VariantFigures | None
+    rest: VariantFigures | None = Field(description="Who waits for the winner, or got it: no part of the comparison.")
+    analysis: Results = Field(description="Of the figures as they stand now.")
+    decision: Results | None = Field(description="Of the figures when it was decided, or at the last look before.")
+    incrementality: Incrementality | None = Field(description="With a holdout and conversions: what sending brought.")
+    allocations: list[AllocationReport] = Field(description="Of a bandit, part by part.")
+    warnings: list[Caution] = Field(description="Beside those of the analysis.")
+
+
+def how_it_stands(
+    state: str,
+    winner: str | None,
+    decided_by: str | None,
+    reason: str,
+    analysis: Results,
+    *,
+    is_out: bool,
+    decides_at: datetime | None,
+) -> str:
+    """In plain English, what is going on and what is known."""
+    match state:
+        case "decided":
+            return f"The winner is “{winner}”, {_HOW[decided_by or 'person']}: {reason}"
+        case "asking":
+            return f"A person has to choose the winner: {reason}"
+        case "stopped":
+            return f"It was stopped: {reason} {analysis.sentence}"
+    if not is_out:
+        return f"The test is still going out. {analysis.sentence}"
+    if decides_at is None:
+        return f"The test is out, and waits for a person to decide. {analysis.sentence}"
+    return f"The test is out, and is decided by {decides_at:%Y-%m-%d %H:%M} UTC at the latest. {analysis.sentence}"
+
+
+_HOW = {
+    "significance": "as soon as that could be believed",
+    "time": "when it was time",
+    "fallback": "for want of a better one",
+    "person": "chosen by a person",
+    "bandit": "when all batches had left",
+}
