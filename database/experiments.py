@@ -251,7 +251,8 @@ async def is_allocated(tx: Connection, campaign_id: UUID, shard: int) -> bool:
 async def allocate(tx: Connection, account_id: UUID, campaign_id: UUID, wanted: Allocation, *, key: str) -> bool:
     """Give each contact of a shard its variant, by its place for `key`. False: that was done before, and stays."""
     row = {"account_id": account_id, "campaign_id": campaign_id, **vars(wanted)}
-    if not (await tx.execute(insert(allocations).on_conflict_do_nothing(), row)).rowcount:
+    kept = insert(allocations).values(row).on_conflict_do_nothing().returning(allocations.c.shard)
+    if (await tx.execute(kept)).one_or_none() is None:
         return False
     shared = cells(shared_out(wanted.weights))
     given = await tx.execute(
