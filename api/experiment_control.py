@@ -69,14 +69,15 @@ async def stop_experiment(
 
 async def _under_way(caller: Caller, experiment_id: UUID) -> tuple[Experiment, Standing]:
     async with caller.transaction(effective=False) as tx:
-        campaign, experiment = await find(tx, experiment_id)
+        campaign = await find(tx, experiment_id)
         standing = await experiments.read(tx, experiment_id)
     if standing is None:
         raise Conflict("This experiment has not been started. POST …/start does that.")
     if standing.state == "stopped" or campaign.state in ENDED:
         how = "stopped" if standing.state == "stopped" else campaign.state
         raise Conflict(f"This experiment is over: it is {how}. Its results stay; POST …/duplicate makes another draft.")
-    return experiment, standing
+    assert campaign.definition.experiment, "nothing else is launched"
+    return campaign.definition.experiment, standing
 
 
 async def _told(
@@ -92,8 +93,7 @@ async def _told(
     except WorkflowUpdateFailedError as error:
         raise Conflict(str(error.cause)) from error
     async with caller.transaction() as tx:
-        campaign, _ = await find(tx, experiment_id)
-        return answer(campaign, await experiments.read(tx, experiment_id))
+        return answer(await find(tx, experiment_id), await experiments.read(tx, experiment_id))
 
 
 # -- what others have counted ----------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ async def track(experiment_id: UUID, given: ToTrack, request: Request, caller: E
 
 
 async def _tracked_event(tx: Connection, experiment_id: UUID) -> str:
-    campaign, _ = await find(tx, experiment_id)
+    campaign = await find(tx, experiment_id)
     if campaign.launched_at is None:
         raise Conflict("This experiment has not been started, so nobody can have converted. POST …/start does that.")
     conversion = campaign.definition.conversion

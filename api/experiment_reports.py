@@ -40,7 +40,7 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
     `peeking_safe` is true of numbers that may be looked at again and again, at any moment, and acted on.
     """
     async with caller.transaction() as tx:
-        campaign, _ = await find(tx, experiment_id)
+        campaign = await find(tx, experiment_id)
         standing = await experiments.read(tx, experiment_id)
         if standing is None:
             raise Conflict("This experiment has not been started, so there are no results. POST …/start does that.")

@@ -36,7 +36,7 @@ class ExperimentAnswer(BaseModel):
     winner: str | None = Field(description="What the rest gets.")
     decided_by: str | None = Field(description="`significance`, `time`, `fallback`, `person` or `bandit`.")
     reason: str = Field(description="Why it is decided, asked or stopped, in a sentence.")
-    experiment: Experiment
+    experiment: Experiment | None = Field(description="null: it is not written yet.")
     launched_at: datetime | None
     test_began_at: datetime | None
     test_sent_at: datetime | None = Field(description="When nothing of the test was left to send.")
@@ -44,7 +44,6 @@ class ExperimentAnswer(BaseModel):
 
 
 def answer(campaign: Campaign, standing: Standing | None) -> ExperimentAnswer:
-    assert campaign.definition.experiment is not None, "only experiments are found"
     return ExperimentAnswer(
         id=campaign.id,
         campaign_id=campaign.id,
@@ -63,12 +62,12 @@ def answer(campaign: Campaign, standing: Standing | None) -> ExperimentAnswer:
     )
 
 
-async def find(tx: Connection, experiment_id: UUID) -> tuple[Campaign, Experiment]:
-    """The campaign and its experiment, or a 404."""
+async def find(tx: Connection, experiment_id: UUID) -> Campaign:
+    """The campaign that is one, or a 404."""
     campaign = await campaigns.read(tx, experiment_id)
-    if campaign is None or campaign.definition.experiment is None:
+    if campaign is None or not campaign.definition.is_experiment:
         raise NotFound("There is no such experiment. GET /api/campaigns/ab-tests lists yours.")
-    return campaign, campaign.definition.experiment
+    return campaign
 
 
 @router.post("/{campaign_id}/ab-tests", status_code=201)
@@ -113,8 +112,7 @@ async def list_experiments(
 async def read_experiment(experiment_id: UUID, caller: Viewer) -> ExperimentAnswer:
     """An experiment as its author wrote it, and how far it has come."""
     async with caller.transaction() as tx:
-        campaign, _ = await find(tx, experiment_id)
-        return answer(campaign, await experiments.read(tx, experiment_id))
+        return answer(await find(tx, experiment_id), await experiments.read(tx, experiment_id))
 
 
 @router.post("/ab-tests/{experiment_id}/start", status_code=202)
@@ -124,5 +122,4 @@ async def start_experiment(experiment_id: UUID, request: Request, caller: Editor
         await find(tx, experiment_id)
     await launch(request, caller, experiment_id)
     async with caller.transaction() as tx:
-        campaign, _ = await find(tx, experiment_id)
-        return answer(campaign, await experiments.read(tx, experiment_id))
+        return answer(await find(tx, experiment_id), await experiments.read(tx, experiment_id))
