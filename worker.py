@@ -20,6 +20,7 @@ from activities.deliveries import Deliveries
 from activities.drips import Drips
 from activities.due import DueContacts
 from activities.events import Events
+from activities.experiments import Experiments
 from activities.imports import Imports
 from activities.journals import Journals
 from activities.journeys import Journeys
@@ -49,6 +50,7 @@ from workflows.cohorts import CohortWorkflow
 from workflows.connection import connect
 from workflows.enrolling import EnrollWorkflow
 from workflows.events import EventRetentionWorkflow
+from workflows.experiments import ExperimentWorkflow
 from workflows.imports import ContactImportWorkflow
 from workflows.journeys import JourneySweepWorkflow, JourneysWorkflow
 from workflows.notifications import NotificationsWorkflow
@@ -58,7 +60,8 @@ from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWo
 from workflows.sweeps import SweepWorkflow
 
 WORKFLOWS = [
-    *(CampaignWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow, SweepWorkflow),
+    *(CampaignWorkflow, ExperimentWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow),
+    SweepWorkflow,
     *(SegmentsWorkflow, RefreshWorkflow, SegmentSweepWorkflow),
     NotificationsWorkflow,
 ]
@@ -99,6 +102,7 @@ async def working(
     paused = partial(automations.wake, client, signal="follow")
     steps = Journeys(database, channels, links, lease_seconds=lease_seconds, traced_share=traced_share, paused=paused)
     tell = partial(notifications.tell, client)
+    trying = Experiments(database, tell)
     journals = Journals(database)
     outward = Outward(database, webhooks or Webhooks(), secrets, authors or {}, tell)
     wake = partial(automations.wake, client)
@@ -110,7 +114,7 @@ async def working(
             task_queue=ORCHESTRATION,
             workflows=WORKFLOWS,
             activities=[
-                *(campaigns.change_state, campaigns.open_shards, campaigns.read_state),
+                *(campaigns.change_state, campaigns.open_shards, campaigns.read_state, trying.read_experiment),
                 *(importing.fail_import, belonging.follow_changes, dripping.close_drip),
             ],
             graceful_shutdown_timeout=PATIENCE,
@@ -133,6 +137,8 @@ async def working(
                 dripping.enroll_audience,
                 campaigns.freeze_audience,
                 campaigns.skip_rest,
+                *(trying.mark_test_sent, trying.decide_winner, trying.choose_winner, trying.stop_experiment),
+                trying.allocate_shard,
                 Sweeps(database, client).find_unattended,
                 keeping.make_partitions,
                 keeping.forget_old_events,

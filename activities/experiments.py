@@ -21,7 +21,7 @@ from marketing.experiment_analysis import analyse
 from marketing.experiment_bandits import allocation
 from marketing.experiment_decisions import Verdict, best_so_far, verdict
 from marketing.experiment_results import Metric, Results, VariantCounts
-from marketing.experiments import Experiment, WhenSignificant, experiment_key
+from marketing.experiments import REST_SHARD, Experiment, WhenSignificant, experiment_key
 from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
 from marketing.spans import ahead
@@ -148,14 +148,13 @@ class Experiments:
 
     async def _standing(self, tx: Connection, input: CampaignRef, *, changed: bool = False) -> ExperimentStanding:
         experiment, standing = await self._experiment(tx, input.campaign_id), await self._read(tx, input.campaign_id)
-        assert standing.rest_shard is not None, "it is read once the audience is frozen"
         return ExperimentStanding(
             account_id=input.account_id,
             campaign_id=input.campaign_id,
             state=standing.state,
             reason=standing.reason,
             winner=None if standing.winner is None else experiment.names.index(standing.winner),
-            rest_shard=standing.rest_shard,
+            rest_shard=REST_SHARD if standing.rest_shard is None else standing.rest_shard,
             is_bandit=experiment.is_bandit,
             test_sent_at=standing.test_sent_at,
             decides_at=decision_due(experiment, standing),

@@ -166,7 +166,7 @@ async def stranger(app: FastAPI, other_account: TestAccount) -> AsyncIterator[ht
 @pytest.fixture(scope="session")
 async def sink() -> AsyncIterator[Sink]:
     """A real SMTP server, shared: tell tests apart by their recipients."""
-    async with Sink(keep=1_000_000) as sink:
+    async with Sink(keep=1_000_000, keep_contents=1_000) as sink:
         yield sink
 
 

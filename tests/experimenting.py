@@ -168,9 +168,9 @@ async def click(
     Returns:
         how many they are, by variant.
     """
-    ago = {"id": sent.id, "ago": timedelta(minutes=5)}
-    earlier = "leased_at = leased_at - CAST(:ago AS interval), finished_at = finished_at - CAST(:ago AS interval)"
-    await execute(sent.account, f"UPDATE deliveries SET {earlier} WHERE campaign_id = :id AND state = 'sent'", **ago)
+    at = datetime.now(UTC) - timedelta(minutes=5)  # whatever the time is for the workflow
+    earlier = "UPDATE deliveries SET leased_at = :at, finished_at = :at WHERE campaign_id = :id AND state = 'sent'"
+    await execute(sent.account, earlier, id=sent.id, at=at)
     asked = set() if asked is None else asked
     chance = Random(len(asked))
     new = [each for each in sorted(letters(sink, sent.account)) if each[0] not in asked]

@@ -24,7 +24,7 @@ from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
-from tests import recorded_automations, recorded_cohorts
+from tests import recorded_automations, recorded_cohorts, recorded_experiments
 from tests.audience import people
 from tests.belonging import segment
 from tests.broadcast import broadcast
@@ -157,6 +157,10 @@ SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] =
     "CampaignWorkflow-cancelled": cancelled,
     "CampaignWorkflow-put-back": put_back,
     "EventRetentionWorkflow-kept": kept,
+    "ExperimentWorkflow-bandit": recorded_experiments.bandit,
+    "ExperimentWorkflow-chosen": recorded_experiments.chosen,
+    "ExperimentWorkflow-decided": recorded_experiments.decided,
+    "ExperimentWorkflow-stopped": recorded_experiments.stopped,
     "NotificationsWorkflow-told": told,
     "RefreshWorkflow-asked-again": refreshed,
     "SampleWorkflow-sent": sample,

@@ -1,0 +1,162 @@
+"""Does an experiment do as people say, at whatever moment, and survive whatever becomes of its worker?"""
+
+import asyncio
+
+import pytest
+from fastapi import FastAPI
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.testing import ActivityEnvironment
+
+from activities.experiment_inputs import AtMoment
+from activities.experiments import Experiments
+from channels.sink import Sink
+from marketing.campaigns import CampaignState
+from tests.audience import people
+from tests.broadcast import arrived
+from tests.conftest import TestAccount
+from tests.delivering import NOW, execute, freeze
+from tests.experimenting import FEW, click, experiment, newest, out, skip, start, under_way
+from tests.workflows.test_sweeps import sweep
+from workflows.experiments import ExperimentWorkflow
+from workflows.inputs import ChooseWinner, Command
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+async def test_by_hand_the_rest_waits_for_a_person_however_long(
+    temporal: Client, app: FastAPI, sink: Sink, account: TestAccount
+) -> None:
+    sent, run = await under_way(temporal, account, 60, decide="manual")
+    await click(app, sink, sent, {"B": 1.0})
+    await skip(temporal, run, days=30)
+    before = len(arrived(sink, account))
+    assert before < 60
+    await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner())
+    assert (await run.result()).sent == 60
+    standing = await sent.standing()
+    assert (standing.winner, standing.decided_by) == ("B", "person")
+    assert standing.reason.startswith("A person chose B. ")
+
+
+async def test_a_winner_is_chosen_once(temporal: Client, account: TestAccount) -> None:
+    sent, run = await under_way(temporal, account, 20, decide="manual")
+    both = [run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=n)) for n in (0, 1)]
+    answers = await asyncio.gather(*both, return_exceptions=True)
+    [refused] = [each for each in answers if isinstance(each, BaseException)]
+    assert isinstance(refused, WorkflowUpdateFailedError) and "already" in str(refused.cause)
+    await run.result()
+    assert (await sent.standing()).winner == "AB"[answers.index(refused) - 1]
+
+
+async def test_what_is_chosen_while_the_test_is_still_going_out_is_sent_at_once(
+    temporal: Client, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 60)
+    sent = await experiment(account, decide="manual")
+    run = await start(temporal, sent, shard_size=5)
+    await sink.next_arrival()
+    await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
+    assert (await run.result()).sent == 60
+    assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 60
+
+
+async def test_what_is_stopped_sends_nothing_more_and_keeps_what_it_found(
+    temporal: Client, app: FastAPI, sink: Sink, account: TestAccount
+) -> None:
+    sent, run = await under_way(temporal, account, 60)
+    before = len(arrived(sink, account))
+    progress = await run.execute_update(ExperimentWorkflow.stop, Command(reason="The price is wrong"))
+    assert progress.experiment and progress.experiment.state == "stopped"
+    totals = await run.result()
+    assert (totals.sent, totals.skipped) == (before, 60 - before)
+    assert (await sent.became())[""] == {"skipped:stopped": 60 - before}
+    assert await sent.state() == (CampaignState.COMPLETED, "The price is wrong")
+    assert len(arrived(sink, account)) == before
+
+
+@pytest.mark.parametrize("decided", [False, True])
+async def test_what_is_cancelled_is_over_wherever_it_stands(
+    temporal: Client, sink: Sink, account: TestAccount, decided: bool
+) -> None:
+    sent, run = await under_way(temporal, account, 60, decide="manual")
+    if decided:
+        await run.execute_update(ExperimentWorkflow.pause, Command())
+        await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=1))
+    await run.execute_update(ExperimentWorkflow.cancel, Command(reason="Sold out"))
+    totals = await run.result()
+    assert totals.planned == totals.sent + totals.skipped == 60
+    assert set((await sent.became())[""]) == {"skipped:cancelled"}
+    assert (await sent.state()) == (CampaignState.CANCELLED, "Sold out")
+    assert len(arrived(sink, account)) == totals.sent
+
+
+async def test_a_test_that_is_paused_is_not_out_before_it_goes_on(
+    temporal: Client, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 60)
+    sent = await experiment(account)
+    run = await start(temporal, sent, shard_size=5)
+    await sink.next_arrival()
+    await run.execute_update(ExperimentWorkflow.pause, Command(reason="a look"))
+    await skip(temporal, run, hours=6)
+    standing = await sent.standing()
+    assert (standing.state, standing.test_sent_at) == ("testing", None)
+    await run.execute_update(ExperimentWorkflow.resume, Command())
+    await out(run)
+    await skip(temporal, run, hours=4)
+    assert (await run.result()).sent == 60
+    assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 60
+
+
+@pytest.mark.parametrize("moment", ["testing", "waiting", "decided"])
+async def test_whoever_takes_up_what_was_left_lying_changes_nobodys_variant(
+    temporal: Client, sink: Sink, account: TestAccount, moment: str
+) -> None:
+    await people(account, 80)
+    sent = await experiment(account, fallback="control")
+    run = await start(temporal, sent, shard_size=5)
+    await sink.next_arrival()
+    given = await sent.variants()
+    if moment != "testing":
+        await out(run)
+    if moment == "decided":
+        await run.execute_update(ExperimentWorkflow.pause, Command())
+        await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
+        await sent.set_state(CampaignState.RUNNING)
+    await run.terminate("by a slip of the hand")
+    await execute(account, "UPDATE deliveries SET lease_until = now() WHERE state = 'sending'")
+    await sweep(temporal)
+    taken_up = newest(temporal, sent)
+    if moment != "decided":
+        await out(taken_up)
+        await skip(temporal, taken_up, hours=4)
+    totals = await taken_up.result()
+    assert totals.planned == totals.sent + totals.uncertain == 80
+    assert await sent.variants() == given
+    assert len(set(arrived(sink, account))) == len(arrived(sink, account))
+    assert (await sent.standing()).winner == "A"
+
+
+async def test_an_audience_that_is_frozen_again_after_a_crash_keeps_its_variants(account: TestAccount) -> None:
+    await people(account, 50)
+    sent = await experiment(account)
+    await freeze(sent)
+    given = await sent.variants()
+    assert (await freeze(sent)).waves == []
+    assert await sent.variants() == given
+
+
+async def test_a_decision_that_was_made_and_not_heard_of_is_not_made_again(account: TestAccount) -> None:
+    await people(account, 50)
+    sent = await experiment(account, decide={"after": "1 minute"}, minimum_sample=FEW, fallback="control")
+    await freeze(sent)
+    decisions = Experiments(account.database)
+    at = AtMoment(account_id=account.id, campaign_id=sent.id, now=NOW)
+    await execute(
+        account, "UPDATE experiments SET test_sent_at = CAST(:now AS timestamptz) - interval '1 day'", now=NOW
+    )
+    first = await ActivityEnvironment().run(decisions.decide_winner, at)
+    decided_at = (await sent.standing()).decided_at
+    later = at.model_copy(update={"now": NOW.replace(year=2027)})
+    assert await ActivityEnvironment().run(decisions.decide_winner, later) == first
+    assert (await sent.standing()).decided_at == decided_at
