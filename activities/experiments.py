@@ -15,12 +15,14 @@ from activities.heartbeats import beating
 from activities.inputs import CampaignRef
 from activities.outward import Tell, nobody
 from database import campaigns, conversions, experiments, notifications
+from database.conversions import Sums
 from database.engine import Connection, Database
 from database.experiments import Allocation, Standing
 from marketing.experiment_analysis import analyse
 from marketing.experiment_bandits import allocation
 from marketing.experiment_decisions import Verdict, best_so_far, verdict
 from marketing.experiment_results import Metric, Results, VariantCounts
+from marketing.experiment_revenue import MOST_VALUES
 from marketing.experiments import REST_SHARD, Experiment, WhenSignificant, experiment_key
 from marketing.keyed import keyed_id
 from marketing.notifications import Notification, NotificationKind
@@ -181,10 +183,12 @@ class Figures:
     """What an analysis is made of.
 
     Args:
+        converted: what conversions add up to, also those of the holdout and, as '', of the rest.
         payments: of revenue, what each recipient paid, by variant; None of other metrics, or if they are too many.
     """
 
     counts: Sequence[VariantCounts]
+    converted: Mapping[str, Sums]
     payments: Mapping[str, Sequence[float]] | None = None
 
 
@@ -192,9 +196,11 @@ async def figures_of(tx: Connection, account_id: UUID, campaign_id: UUID, experi
     """As they stand now, the latest conversions among them."""
     if experiment.conversion:
         await conversions.fold(tx, account_id, campaign_id, experiment.conversion)
-    counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric)
-    paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
-    return Figures(counts, await conversions.payments(tx, campaign_id) if paid else None)
+    converted = await conversions.sums(tx, campaign_id)
+    counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric, converted)
+    paid = sum(each.successes for each in counts) if experiment.metric is Metric.REVENUE_PER_RECIPIENT else 0
+    few = 0 < paid <= MOST_VALUES  # else nobody resamples them
+    return Figures(counts, converted, await conversions.payments(tx, campaign_id) if few else None)
 
 
 def analysed(

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from activities.experiments import Figures as Counted
 from activities.experiments import analysed, decision_due, figures_of
 from api.auth import Viewer
 from api.errors import Conflict
@@ -48,10 +49,11 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
         assert experiment is not None, "the launch has kept it"
         figures = await figures_of(tx, caller.account_id, experiment_id, experiment)
         counted = campaign_stats(await counters.read(tx, experiment_id)).per_variant
-        converted = await conversions.sums(tx, experiment_id) if experiment.conversion else None
-        currencies = await conversions.currencies(tx, experiment_id)
+        converted = figures.converted if experiment.conversion else None
+        paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
+        currencies = await conversions.currencies(tx, experiment_id) if paid else []
         allocated = await experiments.all_allocations(tx, experiment_id)
-        sides = await _sides(tx, experiment_id, experiment)
+        sides = await _sides(tx, experiment_id, experiment, figures)
     analysis = await asyncio.to_thread(analysed, experiment, figures, standing.decision, experiment_id)
     brought = await asyncio.to_thread(incrementality, *sides, experiment.confidence) if sides else None
     weights = None if experiment.is_bandit else experiment.weights
@@ -88,25 +90,27 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
         decision=Results.model_validate(standing.decision) if standing.decision else None,
         incrementality=brought,
         allocations=[AllocationReport.model_validate(each, from_attributes=True) for each in allocated],
-        warnings=_cautions(experiment, currencies),
+        warnings=_cautions(currencies),
     )
 
 
 Sides = tuple[VariantCounts, VariantCounts, Metric]
 
 
-async def _sides(tx: Connection, experiment_id: UUID, experiment: Experiment) -> Sides | None:
+async def _sides(tx: Connection, experiment_id: UUID, experiment: Experiment, counted: Counted) -> Sides | None:
     """Who got something and who was held out, if conversions say what that brought."""
     if not experiment.holdout or not experiment.conversion:
         return None
     paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
     metric = experiment.metric if paid else Metric.CONVERSION_RATE
-    treated, held_out = await experiments.treated_and_held(tx, experiment_id, experiment.names, metric)
+    treated, held_out = await experiments.treated_and_held(
+        tx, experiment_id, experiment.names, metric, counted.converted
+    )
     return treated, held_out, metric
 
 
-def _cautions(experiment: Experiment, currencies: Sequence[str]) -> list[Caution]:
-    if experiment.metric is not Metric.REVENUE_PER_RECIPIENT or len(currencies) < 2:
+def _cautions(currencies: Sequence[str]) -> list[Caution]:
+    if len(currencies) < 2:
         return []
     message = (
         f"Revenue was counted in {', '.join(currencies)}, and amounts of several currencies are added up as they are. "

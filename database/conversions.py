@@ -58,7 +58,7 @@ _DID = """
 _FOLD = text(f"""
     WITH experiment AS MATERIALIZED (
         SELECT test_began_at AS began, coalesce(folded_until - CAST(:overlap AS interval), test_began_at) AS since
-        FROM experiments WHERE campaign_id = :source_id
+        FROM experiments WHERE campaign_id = :source_id FOR UPDATE  -- two at once would wait for each other's rows
     ), told AS MATERIALIZED (
         SELECT DISTINCT contact_id FROM events
         WHERE account_id = :account_id AND name = :event AND contact_id IS NOT NULL AND NOT machine

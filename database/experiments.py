@@ -152,10 +152,20 @@ _FIGURES = text("""
 """)
 
 
-async def counted(tx: Connection, campaign_id: UUID, names: Sequence[str], metric: Metric) -> list[VariantCounts]:
-    """Of these variants. From counters and, of conversions, as they were folded: a few milliseconds, however many."""
+async def counted(
+    tx: Connection,
+    campaign_id: UUID,
+    names: Sequence[str],
+    metric: Metric,
+    converted: Mapping[str, Sums] | None = None,
+) -> list[VariantCounts]:
+    """Of these variants. From counters and, of conversions, as they were folded: a few milliseconds, however many.
+
+    Args:
+        converted: what the conversions add up to, if it is known: 0.2 s for 300,000 of them.
+    """
     figures = await _figures(tx, campaign_id)
-    converted = await conversions.sums(tx, campaign_id)
+    converted = await conversions.sums(tx, campaign_id) if converted is None else converted
     engaged = {Metric.OPEN_RATE: "opened_unique", Metric.CLICK_RATE: "clicked_unique"}.get(metric)
     return [
         counts(
@@ -170,14 +180,18 @@ async def counted(tx: Connection, campaign_id: UUID, names: Sequence[str], metri
 
 
 async def treated_and_held(
-    tx: Connection, campaign_id: UUID, names: Sequence[str], metric: Metric
+    tx: Connection,
+    campaign_id: UUID,
+    names: Sequence[str],
+    metric: Metric,
+    converted: Mapping[str, Sums] | None = None,
 ) -> tuple[VariantCounts, VariantCounts]:
     """All who were sent something, whichever variant, and those who got nothing on purpose: what did sending bring?
 
-    `metric` is one of conversions, which were folded.
+    `metric` is one of conversions, which were folded; `converted` as of `counted`.
     """
     figures = await _figures(tx, campaign_id)
-    converted = await conversions.sums(tx, campaign_id)
+    converted = await conversions.sums(tx, campaign_id) if converted is None else converted
     sent = [
         counts(name, figures.get((name, "sent"), 0), metric, None, converted.get(name, Sums()))
         for name in (*names, REST)
