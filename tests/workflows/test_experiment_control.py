@@ -1,6 +1,7 @@
 """Does an experiment do as people say, at whatever moment, and survive whatever becomes of its worker?"""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from fastapi import FastAPI
@@ -144,6 +145,18 @@ async def test_an_audience_that_is_frozen_again_after_a_crash_keeps_its_variants
     given = await sent.variants()
     assert (await freeze(sent)).waves == []
     assert await sent.variants() == given
+
+
+async def test_a_test_whose_freezing_was_not_heard_of_goes_out_all_the_same(
+    temporal: Client, account: TestAccount
+) -> None:
+    await people(account, 50)
+    sent = await experiment(account)
+    await freeze(sent, now=datetime.now(UTC))
+    run = await start(temporal, sent)
+    await out(run)
+    assert set((await sent.became())["A"]) == {"sent"}
+    await run.terminate()
 
 
 async def test_a_decision_that_was_made_and_not_heard_of_is_not_made_again(account: TestAccount) -> None:

@@ -1,7 +1,7 @@
 """Does an experiment find its winner, send it to the rest, and fall back to what was asked for where there is none?"""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -95,7 +95,7 @@ async def test_what_is_never_believed_is_looked_at_till_the_end_whatever_the_len
     decide = {"when_significant": True, "no_later_than": "20 minutes"}
     await people(account, 20)
     sent = await experiment(account, decide=decide, fallback="control")
-    run = await start(temporal, sent, most_events=60)
+    run = await start(temporal, sent, shard_size=1, most_events=60)
     await out(run)
     await skip(temporal, newest(temporal, sent), minutes=20)
     assert (await newest(temporal, sent).result()).sent == 20
@@ -159,6 +159,25 @@ async def test_what_sending_brings_shows_in_who_got_nothing(temporal: Client, ac
     assert {each.name: each.successes for each in counts} == {name: expected[name] for name in "AB"}
     assert (held.recipients, held.successes) == (Counter(given.values())[HOLDOUT], expected[HOLDOUT])
     assert (treated.recipients, treated.revenue) == (200 - held.recipients, 10 * (expected["A"] + expected["B"]))
+
+
+async def test_the_time_to_decide_begins_when_the_last_variant_has_left(
+    temporal: Client, sink: Sink, account: TestAccount
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    late = {"send_at": tomorrow.strftime("%Y-%m-%dT%H:%M"), "timezone": "UTC"}
+    await people(account, 60)
+    sent = await experiment(account, variants=[{"name": "A"}, {"name": "B", "schedule": late}], decide="manual")
+    run = await start(temporal, sent)
+    await sink.next_arrival()
+    standing, became = await sent.standing(), await sent.became()
+    assert (standing.test_sent_at, set(became["B"])) == (None, {"planned"})
+    await skip(temporal, run, days=1)
+    await out(run)
+    standing, became = await sent.standing(), await sent.became()
+    assert standing.test_sent_at and standing.test_sent_at >= tomorrow.replace(second=0, microsecond=0)
+    assert set(became["B"]) == {"sent"} and set(became[""]) == {"planned"}
+    await run.terminate()
 
 
 async def test_nobody_in_the_audience_ends_it_at_once(temporal: Client, account: TestAccount) -> None:
