@@ -49,10 +49,10 @@ async def freeze_audience(
             INSERT INTO deliveries (id, account_id, campaign_id, contact_id, channel, variant, shard, not_before)
             -- One UUIDv7 for all, its last 48 bits counted on from a random number (RFC 9562, section 6.2): calling
             -- uuidv7() for each took a quarter of the time.
-            SELECT CAST(front || to_hex(back + {shares.number}) AS uuid), account_id, :campaign_id, contact_id, 'email',
+            SELECT CAST(front || to_hex(back + place) AS uuid), account_id, :campaign_id, contact_id, 'email',
                    {shares.variant}, {shares.shard}, due
             FROM first, (
-                SELECT *, row_number() OVER ({shares.order}) AS place FROM (
+                SELECT *, row_number() OVER in_order AS place {shares.counted} FROM (
                     SELECT contacts.account_id, contacts.id AS contact_id, {shares.due} AS due {shares.columns}
                     FROM contacts {shares.joins}
                     LEFT JOIN unnest(CAST(:zones AS text[]), CAST(:cells AS int[]), CAST(:moments AS timestamptz[]))
@@ -60,6 +60,7 @@ async def freeze_audience(
                         ON local.zone = coalesce(contacts.timezone, :default_timezone) AND {shares.scheduled}
                     WHERE {condition}
                 ) AS audience
+                WINDOW in_order AS (ORDER BY due, contact_id ROWS UNBOUNDED PRECEDING)
             ) AS ordered
             -- One look for all: ON CONFLICT would look once per contact, which takes a third longer.
             WHERE NOT EXISTS (SELECT FROM deliveries WHERE campaign_id = :campaign_id)
@@ -94,12 +95,11 @@ _PER_VARIANT = text("""
 
 @dataclass(frozen=True)
 class _Shares:
-    """The SQL by which an audience is shared out. Its `place` is that of a contact among those with whom it waits."""
+    """The SQL by which an audience is shared out. A contact's `place` is that in the whole audience, from 1 on."""
 
-    number: str = "place"
     variant: str = "''"
     shard: str = "(place - 1) / :shard_size"
-    order: str = "ORDER BY due, contact_id"
+    counted: str = ""
     due: str = "coalesce(local.due, :now)"
     columns: str = ""
     joins: str = ""
@@ -114,17 +114,18 @@ def _experiment(experiment: Experiment) -> _Shares:
     """The rest waits in shards of its own; a bandit's test leaves in batches, by chance, each a shard of its own."""
     # OFFSET 0, for otherwise each mention of `cell` hashes the contact once more.
     joins = f"CROSS JOIN LATERAL (SELECT {assignment.number(assignment.bucket('contacts.id'))} AS cell OFFSET 0) AS cut"
-    columns, shard, due = ", cut.cell", _BROADCAST.shard, _BROADCAST.due
+    columns, shard, due = ", cut.cell", "(place - waiting - 1) / :shard_size", _BROADCAST.due
     if experiment.is_bandit:
         batch = f"CAST(floor({assignment.bucket('contacts.id', ':batch_key')} * :batches) AS int)"
         joins += f" CROSS JOIN LATERAL (SELECT {batch} AS batch OFFSET 0) AS turn"
         columns, shard = f"{columns}, turn.batch", "batch"
         due += f" + CASE WHEN {_REST} THEN interval '0' ELSE turn.batch * CAST(:apart AS interval) END"
     return _Shares(
-        number=f"(place + CASE WHEN {_REST} THEN 0x10000000000 ELSE 0 END)",
         variant="(CAST(:cell_names AS text[]))[cell]",
-        shard=f"CASE WHEN {_REST} THEN {REST_SHARD} + {_BROADCAST.shard} ELSE {shard} END",
-        order=f"PARTITION BY {_REST} ORDER BY due, contact_id",
+        shard=f"CASE WHEN {_REST} THEN {REST_SHARD} + (waiting - 1) / :shard_size ELSE {shard} END",
+        # In the order of contacts all the same: sorted test first, each index entry of the rest would come between two
+        # of the test's.
+        counted=f", count(*) FILTER (WHERE {_REST}) OVER in_order AS waiting",
         due=due,
         columns=columns,
         joins=joins,
