@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.routing import Routing
 from channels.sink import Sink
+from database import journey_touches
 from tests.audience import EMAIL, people
 from tests.conftest import TestAccount
 from workflows import automations, enrolling
@@ -173,9 +174,12 @@ async def routed(account: TestAccount, temporal: Client) -> AsyncIterator[None]:
 
     async def follow() -> None:
         router = routing(account, temporal)
-        while True:
-            if not await router.take_turn(account.id):
-                await asyncio.sleep(0.02)
+        async with account.database.aside() as looking:
+            while True:
+                if account.id in await journey_touches.accounts(looking, 0, 1):
+                    await router.take_turn(account.id)
+                else:
+                    await asyncio.sleep(0.02)
 
     following = asyncio.create_task(follow())
     yield
