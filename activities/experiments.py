@@ -14,7 +14,7 @@ from activities.experiment_inputs import AllocateInput, AtMoment, ChooseInput, E
 from activities.heartbeats import beating
 from activities.inputs import CampaignRef
 from activities.outward import Tell, nobody
-from database import campaigns, conversions, experiments, notifications
+from database import accounts, campaigns, conversions, experiments, notifications, planning
 from database.conversions import Sums
 from database.engine import Connection, Database
 from database.experiments import Allocation, Standing
@@ -72,18 +72,19 @@ class Experiments:
                         fallback=experiment.fallback,
                         due=due,
                     )
-                    await self._settle(tx, input, results, found)
+                    await self._settle(tx, input, experiment, results, found)
                 standing = await self._standing(tx, input)
             if standing.state in ("decided", "asking"):
                 await self.tell(input.account_id)
         return standing
 
-    async def _settle(self, tx: Connection, input: AtMoment, results: Results, found: Verdict | None) -> None:
-        kept = results.model_dump(mode="json")
+    async def _settle(
+        self, tx: Connection, input: AtMoment, experiment: Experiment, results: Results, found: Verdict | None
+    ) -> None:
         if found is None:
-            await experiments.keep_look(tx, input.campaign_id, kept)
+            await experiments.keep_look(tx, input.campaign_id, results.model_dump(mode="json"))
             return
-        await experiments.decide(tx, input.account_id, input.campaign_id, found, kept, input.now)
+        await self._decide(tx, input, experiment, found, results)
         kind = NotificationKind.DECIDED if found.winner else NotificationKind.ASKED
         told = Notification(
             id=keyed_id(input.now, input.campaign_id, kind),
@@ -103,10 +104,21 @@ class Experiments:
             results = await asyncio.to_thread(analysed, experiment, figures, before.decision, input.campaign_id)
             winner = best_so_far(results) if input.variant is None else experiment.names[input.variant]
             chosen = Verdict(winner, "person", input.reason or f"A person chose {winner}. {results.sentence}")
-            kept = results.model_dump(mode="json")
             async with self.database.transaction(input.account_id) as tx:
-                changed = await experiments.decide(tx, input.account_id, input.campaign_id, chosen, kept, input.now)
+                changed = await self._decide(tx, input, experiment, chosen, results)
                 return await self._standing(tx, input, changed=changed)
+
+    async def _decide(
+        self, tx: Connection, input: AtMoment, experiment: Experiment, said: Verdict, results: Results
+    ) -> bool:
+        """The rest leaves at once, or at the local time that the winner has tried."""
+        kept = results.model_dump(mode="json")
+        changed = await experiments.decide(tx, input.account_id, input.campaign_id, said, kept, input.now)
+        schedule = next((each.schedule for each in experiment.variants if each.name == said.winner), None)
+        if changed and schedule:
+            zone = (await accounts.read(tx, input.account_id)).default_timezone
+            await planning.put_off_rest(tx, input.campaign_id, schedule, now=input.now, default_timezone=zone)
+        return changed
 
     @activity.defn
     async def stop_experiment(self, input: StopInput) -> ExperimentStanding:

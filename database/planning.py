@@ -74,7 +74,7 @@ async def freeze_audience(
             **asked,
         },
     )
-    if plan.experiment is None or not planned.rowcount:
+    if plan.experiment is None:
         return Counter({"": planned.rowcount})
     await tx.execute(_BEGUN, {"campaign_id": campaign_id, "now": now, "rest_shard": REST_SHARD})
     found = await tx.execute(_PER_VARIANT, {"campaign_id": campaign_id})
@@ -154,10 +154,9 @@ async def _local_moments(
     """When each zone that contacts live in reaches the local time of a cell; nothing if all are due together."""
     found: list[tuple[str, int, datetime]] = []
     if len(set(schedules.values())) > 1 or any(each and each.per_recipient for each in schedules.values()):
-        rows = await tx.execute(text("SELECT DISTINCT timezone FROM contacts WHERE timezone IS NOT NULL"))
-        zones = sorted({default_timezone, *(row.timezone for row in rows)})
+        zones = await _zones(tx, default_timezone)
         found = [
-            (zone, cell, schedule.moment_in(zone if schedule.per_recipient else schedule.timezone))
+            (zone, cell, schedule.moment_in(schedule.zone_of(zone)))
             for cell, schedule in schedules.items()
             if schedule
             for zone in zones
@@ -167,6 +166,34 @@ async def _local_moments(
         "cells": [cell for _, cell, _ in found],
         "moments": [moment for _, _, moment in found],
     }
+
+
+async def _zones(tx: Connection, default_timezone: str) -> list[str]:
+    """Those in which contacts live."""
+    rows = await tx.execute(text("SELECT DISTINCT timezone FROM contacts WHERE timezone IS NOT NULL"))
+    return sorted({default_timezone, *(row.timezone for row in rows)})
+
+
+async def put_off_rest(
+    tx: Connection, campaign_id: UUID, schedule: Schedule, *, now: datetime, default_timezone: str
+) -> None:
+    """Have the rest of an experiment leave when the clock shows next what it showed those who got the winner."""
+    zones = await _zones(tx, default_timezone)
+    await tx.execute(
+        text("""
+            UPDATE deliveries SET not_before = local.due
+            FROM contacts, unnest(CAST(:zones AS text[]), CAST(:moments AS timestamptz[])) AS local (zone, due)
+            WHERE deliveries.campaign_id = :campaign_id AND shard >= :rest_shard AND state = 'planned'
+            AND contacts.id = deliveries.contact_id AND local.zone = coalesce(contacts.timezone, :default_timezone)
+        """),
+        {
+            "campaign_id": campaign_id,
+            "rest_shard": REST_SHARD,
+            "zones": zones,
+            "moments": [schedule.next_in(schedule.zone_of(zone), now) for zone in zones],
+            "default_timezone": default_timezone,
+        },
+    )
 
 
 # -- what is due -----------------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> 
     if paid and definition.conversion is None:
         message = "Say which event is a conversion: here, or as the campaign's goal."
         yield _error("no_conversion", "experiment.conversion", message)
+    for number, variant in enumerate(experiment.variants):
+        if variant.schedule and definition.schedule and variant.schedule.starts_at() < definition.schedule.starts_at():
+            message = "This is before the campaign begins. Give a later moment, or take the campaign's schedule out."
+            yield _error("schedule_too_early", f"experiment.variants.{number}.schedule", message)
     if not experiment.is_bandit:
         return
     if experiment.decide == "manual":

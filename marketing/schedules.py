@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Wit
 
 from marketing.accounts import LOCAL_TIME
 from marketing.drips import RECIPIENT, ZoneOrRecipient
+from marketing.local_times import next_moment
 from marketing.moments import kept_moment, written
 
 # The first place on Earth where a local hour strikes is UTC+14, the last UTC-12.
@@ -58,6 +59,15 @@ class Schedule(BaseModel):
         that comes twice in autumn the first counts (`zoneinfo` with fold=0, PEP 495).
         """
         return self.send_at.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+    def zone_of(self, recipient: str) -> str:
+        """Which zone counts for somebody who lives in this one."""
+        return recipient if self.per_recipient else self.timezone
+
+    def next_in(self, zone: str, now: datetime) -> datetime:
+        """The moment in a zone, in UTC; if it has passed, when the clock shows the same time next."""
+        moment = self.moment_in(zone)
+        return moment if moment > now else next_moment(now, ZoneInfo(zone), at=self.send_at.time())
 
     def starts_at(self) -> datetime:
         """The first moment at which anybody may be due, in UTC."""

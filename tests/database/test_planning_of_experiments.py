@@ -8,8 +8,10 @@ from uuid import UUID
 from scipy.stats import chisquare
 from sqlalchemy import text
 
+from database import planning
 from marketing.assignment import bucket
 from marketing.experiments import REST_SHARD, Experiment, experiment_key
+from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import Broadcast
 from tests.conftest import TestAccount
@@ -127,6 +129,28 @@ async def test_a_bandits_test_leaves_in_batches_over_its_time_and_nobody_has_a_v
         *((number, number) for number in range(4)),
         (REST_SHARD, REST_SHARD),
     ]
+
+
+async def test_an_audience_of_nobody_is_frozen_too(account: TestAccount) -> None:
+    sent = await experiment(account)
+    frozen = await freeze(sent)
+    assert (frozen.planned, frozen.waves) == (0, [])
+    assert (await sent.standing()).test_began_at == NOW
+
+
+async def test_the_rest_gets_a_schedule_that_has_won_when_the_clock_shows_it_next(account: TestAccount) -> None:
+    for zone in ("Asia/Tokyo", "Europe/Paris", None):
+        await people(account, 20, name=str(zone), timezone=zone)
+    sent = await experiment(account)
+    await freeze(sent)
+    passed = Schedule.model_validate({"send_at": "2026-11-26T19:00", "timezone": "recipient"})
+    async with account.transaction() as tx:
+        await planning.put_off_rest(tx, sent.id, passed, now=NOW, default_timezone="UTC")
+    moments = defaultdict(set)
+    for row in await planned(sent):
+        moments[row.shard >= REST_SHARD].add(row.not_before)
+    tokyo, paris, utc = (NOW.replace(day=day, hour=hour) for day, hour in ((28, 10), (27, 18), (27, 19)))
+    assert moments == {False: {NOW}, True: {tokyo, paris, utc}}
 
 
 async def test_a_variant_with_a_schedule_of_its_own_leaves_when_that_says(account: TestAccount) -> None:

@@ -24,6 +24,22 @@ LOCAL = st.datetimes(datetime.fromisoformat("2025-01-01"), datetime.fromisoforma
 ZONES = st.sampled_from(sorted(available_timezones()))
 
 
+@given(LOCAL, ZONES, LOCAL)
+def test_a_moment_that_has_passed_comes_again_when_the_clock_shows_it_next(
+    local: datetime, zone: str, now: datetime
+) -> None:
+    now = now.replace(tzinfo=UTC)
+    schedule = Schedule(send_at=local, timezone=zone)
+    again = schedule.next_in(zone, now)
+    assert again > now
+    if schedule.moment_in(zone) > now:
+        assert again == schedule.moment_in(zone)
+    else:
+        assert again - now <= timedelta(days=2, hours=1)  # where a day was left out, or clocks are put back
+        shown = again.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+        assert abs((shown - datetime.combine(shown, local.time())) / timedelta(hours=1)) <= 1
+
+
 @given(LOCAL, ZONES)
 def test_a_local_moment_shows_that_local_time(local: datetime, zone: str) -> None:
     moment = Schedule(send_at=local, timezone=zone).moment_in(zone)

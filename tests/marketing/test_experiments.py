@@ -197,6 +197,13 @@ def test_with_others_nothing_is_wrong(parts: dict[str, Any]) -> None:
     assert experiment_problems(definition(parts)) == []
 
 
+def test_a_variant_does_not_leave_before_its_campaign_begins() -> None:
+    early = {"variants": [A, {**B, "schedule": {"send_at": "2126-11-27T09:00"}}]}
+    (found,) = experiment_problems(definition(early, schedule={"send_at": "2126-11-27T09:01"}))
+    assert (found.code, found.part) == ("schedule_too_early", "experiment.variants.1.schedule")
+    assert experiment_problems(definition(early, schedule={"send_at": "2126-11-27T09:00"})) == []
+
+
 def test_kind_and_experiment_belong_together() -> None:
     broadcast, bare = definition(None, kind="broadcast"), definition().model_copy(update={"experiment": None})
     assert [each.code for each in experiment_problems(broadcast)] == ["only_experiments"]
