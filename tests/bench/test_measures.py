@@ -6,7 +6,7 @@ from typing import Any
 from bench.__main__ import MEASURES, measured
 from bench.bench import Sizes
 
-TINY = Sizes(few=100, many=300, million=600, rows=200, visits=2_000, events=2_000)
+TINY = Sizes(few=100, many=300, million=600, rows=200, visits=500, events=2_000)
 
 
 async def test_each_row_has_a_figure_and_a_reference() -> None:

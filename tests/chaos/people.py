@@ -27,7 +27,7 @@ AT_ONCE = 20  # requests of the people who read and leave
 
 @case("F9", "a campaign is launched 100 times at once")
 async def launched_by_everybody(ground: Ground) -> Verdict:
-    campaign = await drafted(ground, "f9")
+    campaign = await drafted(ground, "f9", ground.scale.messages_in_passing)
     launches = await asyncio.gather(*(ground.http.post(f"{campaign.path}/launch") for _ in range(100)))
     answers = Counter(each.status_code for each in launches)
     completed = await campaign.over() == "completed"
