@@ -27,6 +27,7 @@ async def page(
             contacts.c.email,
             deliveries.c.channel,
             deliveries.c.step.label("message"),
+            deliveries.c.variant,
             deliveries.c.state,
             deliveries.c.reason,
             deliveries.c.reply,

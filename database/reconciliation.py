@@ -10,6 +10,7 @@ from database import campaigns, counters, sources
 from database.campaigns import OpenCampaign
 from database.engine import Connection, Database
 from database.events import facts
+from marketing.assignment import HOLDOUT
 from marketing.campaigns import CampaignState
 from marketing.deliveries import UncertainReason
 
@@ -25,6 +26,7 @@ _DOUBT = text(f"""
             leased_at = coalesce(leased_at, :now),
             lease = NULL, lease_until = NULL
         WHERE campaign_id = :campaign_id AND (state = 'sending' OR state = 'planned' AND not_before <= :now)
+        AND variant <> '{HOLDOUT}'  -- to whom nothing was ever sent
         RETURNING *
     ), told AS ({facts("doubtful")})
     SELECT channel, step, variant, count(*) AS n FROM doubtful GROUP BY 1, 2, 3 ORDER BY 1, 2, 3

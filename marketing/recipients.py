@@ -17,6 +17,7 @@ class Recipient(BaseModel):
     email: str | None
     channel: str
     message: str = Field(description="Of a drip: `message-1`, `message-2`, …; else empty.")
+    variant: str = Field(description="Of an experiment: its name, `holdout`, or empty for the rest.")
     state: DeliveryState
     reason: str | None
     reply: str | None

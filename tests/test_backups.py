@@ -31,6 +31,7 @@ from tests.conftest import new_account
 from tests.database.test_events import facts, ledger
 from tests.delivering import execute, freeze
 from tests.dripping import dripping
+from tests.experimenting import experiment
 from tests.journeys import steps
 from tests.test_up import carillon, refusal
 from tests.up import Up, folder
@@ -232,6 +233,10 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
         course, ended = await dripping(account), await dripping(account)
         await execute(account, "UPDATE campaigns SET state = 'cancelled' WHERE id = :id", id=ended.id)
 
+        compared = await experiment(account, test_fraction=1, holdout=0.5)
+        await freeze(compared, now=now)
+        variants = list((await compared.variants()).values())
+
         held = await reconciliation.hold(database, "Why.", now=now)
         assert sorted(held, key=lambda each: each.campaign_id) == [
             Held(running.id, True, 4),
@@ -240,6 +245,7 @@ async def test_only_what_may_have_been_sent_since_is_held() -> None:
             Held(starting.id, False, 0),
             Held(automation.inside.automation_id, True, 2),
             Held(course.id, True, 0),
+            Held(compared.id, True, len(variants) - variants.count("holdout")),
         ]
         state, why = await course.state()
         assert state is CampaignState.PAUSED and why.startswith("Why.")

@@ -87,6 +87,7 @@ async def test_recipients_have_pages_reasons_and_filters(
     sent = next(each for each in seen if each["state"] == "sent")
     assert sent["attempts"] == 1
     assert sent["reply"].startswith("250")
+    assert sent["variant"] == ""
     broken = await api.get(f"/api/campaigns/{campaign}/recipients", params={"cursor": "nonsense"})
     assert broken.status_code == 422
 
