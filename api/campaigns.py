@@ -121,14 +121,14 @@ async def list_campaigns(
     return page_of([_summary(each) for each in found], limit, lambda each: each.id)
 
 
-@router.get("/{campaign_id}")
+@router.get("/{campaign_id:uuid}")
 async def read_campaign(campaign_id: UUID, caller: Viewer) -> CampaignAnswer:
     """A campaign as its author wrote it, and how far it has come."""
     async with caller.transaction() as tx:
         return answer(await find(tx, campaign_id))
 
 
-@router.put("/{campaign_id}")
+@router.put("/{campaign_id:uuid}")
 async def replace_campaign(campaign_id: UUID, definition: CampaignDefinition, caller: Editor) -> CampaignAnswer:
     """Replace a draft; what was launched can't be changed any more."""
     check_schedule(definition.schedule)
@@ -140,7 +140,7 @@ async def replace_campaign(campaign_id: UUID, definition: CampaignDefinition, ca
         return answer(replaced)
 
 
-@router.delete("/{campaign_id}", status_code=204)
+@router.delete("/{campaign_id:uuid}", status_code=204)
 async def delete_campaign(campaign_id: UUID, caller: Editor) -> None:
     """Take a campaign out of the lists. Its ledger is kept: what was sent stays explained."""
     async with caller.transaction() as tx:

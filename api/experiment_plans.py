@@ -30,6 +30,7 @@ class ExperimentPlan(Plan):
         gt=0,
         le=1e12,
         allow_inf_nan=False,
+        strict=True,
         description="Left out: what the account has sent on average in the last 28 days.",
     )
 

@@ -20,12 +20,12 @@ class Plan(BaseModel, frozen=True):
     there is none in 1 − `confidence`. The rate may rise, or fall where it can't rise by so much.
     """
 
-    baseline: float = Field(gt=0, lt=1, allow_inf_nan=False)
-    minimum_detectable_effect: float = Field(gt=0, lt=1, allow_inf_nan=False)
-    power: float = Field(0.8, ge=0.5, le=0.999, allow_inf_nan=False)
-    confidence: float = Field(0.95, ge=0.5, le=0.9999, allow_inf_nan=False)
+    baseline: float = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
+    minimum_detectable_effect: float = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
+    power: float = Field(0.8, ge=0.5, le=0.999, allow_inf_nan=False, strict=True)
+    confidence: float = Field(0.95, ge=0.5, le=0.9999, allow_inf_nan=False, strict=True)
     variants: int = Field(2, ge=2, le=10)
-    recipients_per_day: float | None = Field(None, gt=0, allow_inf_nan=False)
+    recipients_per_day: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

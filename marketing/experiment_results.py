@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -46,12 +46,21 @@ class VariantCounts(BaseModel, frozen=True):
         return self
 
 
-class MinimumSample(BaseModel, frozen=True):
+def _no_truth(written: object) -> object:
+    if isinstance(written, bool):
+        raise ValueError("takes a whole number")
+    return written
+
+
+Fewest = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, le=10**12)]
+
+
+class MinimumSample(BaseModel, frozen=True, extra="forbid"):
     """What each variant should have before its figures are looked at; with less, there is a warning."""
 
-    recipients: int = Field(1_000, ge=0)
-    clicks: int = Field(100, ge=0)
-    conversions: int = Field(30, ge=0)
+    recipients: Fewest = 1_000
+    clicks: Fewest = 100
+    conversions: Fewest = 30
 
 
 class Estimate(BaseModel, frozen=True):

@@ -14,6 +14,7 @@ from pydantic import (
     Tag,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 
 from marketing.assignment import HOLDOUT, REST, Cells, cells_of_test
 from marketing.content import LONGEST_SOURCE, EmailContent
@@ -42,12 +43,15 @@ def _free(name: str) -> str:
     return name
 
 
+_NAME: JsonDict = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 60,
+    "pattern": PRINTABLE,
+    "not": {"enum": list(_TAKEN)},
+}
 VariantName = Annotated[
-    Annotated[Printable, Field(min_length=1, max_length=60)],
-    AfterValidator(_free),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": 60, "pattern": PRINTABLE, "not": {"enum": list(_TAKEN)}}
-    ),
+    Annotated[Printable, Field(min_length=1, max_length=60)], AfterValidator(_free), WithJsonSchema(_NAME)
 ]
 
 _SPELLINGS = {spelling: metric for metric in Metric for spelling in (metric.value, f"HIGHEST_{metric.value.upper()}")}
@@ -166,12 +170,28 @@ Decide = Annotated[
     Discriminator(_kind_of_decision),
     told_apart,
 ]
-Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+# Strict: true is no number.
+Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 Allocation = Annotated[
     Annotated[dict[VariantName, Weight], Field(min_length=1, max_length=MOST_VARIANTS), Tag("weights")]
     | Annotated[Literal["bandit"], Tag("bandit")],
     Discriminator(lambda written: "weights" if isinstance(written, dict) else "bandit"),
     told_apart,
+    # Pydantic's own would let those names have any value that are none.
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": MOST_VARIANTS,
+                    "propertyNames": _NAME,
+                    "additionalProperties": {"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000},
+                },
+                {"const": "bandit"},
+            ]
+        }
+    ),
 ]
 
 _EXAMPLE: dict[str, Any] = {
@@ -200,6 +220,7 @@ class Experiment(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
+        strict=True,
         description="The share of the audience that takes part, the rest waits for the winner. "
         "Left out: 0.2, and of a bandit all.",
     )
@@ -208,6 +229,7 @@ class Experiment(BaseModel):
         ge=0,
         le=0.5,
         allow_inf_nan=False,
+        strict=True,
         description="The share of the audience that gets nothing, to compare with.",
     )
     metric: AnyMetric
@@ -215,7 +237,7 @@ class Experiment(BaseModel):
         None, description="For the conversion rate and revenue; left out: the campaign's first goal."
     )
     decide: Decide = Field(default_factory=After)
-    confidence: float = Field(0.95, ge=0.8, le=0.999)
+    confidence: float = Field(0.95, ge=0.8, le=0.999, strict=True)
     minimum_sample: MinimumSample = Field(default_factory=MinimumSample)
     control: VariantName | None = Field(
         None, description="The variant that the others are compared with; left out: the first."

@@ -69,8 +69,11 @@ BEYOND_A_SCHEMA = (
     "is not understood: write it",
     "does something, but does not take part",
     "must have an @-sign",  # in rehearsals, for whose contacts ids will do
+    "can neither rise nor fall by so much",  # in experiments, as all that follows
+    "no list is long enough",
+    "there is no such variant",
 )
-_ITEM = re.compile(r"^body\.(contacts\.)?\d+\.")
+_ITEM = re.compile(r"^body\.((contacts|items|script)\.)?\d+\.")
 SPELLED_IN_MANY_WAYS = (
     "body.email",
     "body.phone",
@@ -78,7 +81,7 @@ SPELLED_IN_MANY_WAYS = (
     "body.locale",
     "body.timezone",
     "body.send_to",
-    "body.contact.email",
+    "body.contact",  # also of a rehearsal, for which an id will do
 )
 
 _numbers = count()
@@ -98,6 +101,10 @@ _THEIR_OWN = {
     "POST /api/campaigns/{campaign_id}/resume": "running",
     "POST /api/campaigns/{campaign_id}/cancel": "cancelled",
     "DELETE /api/campaigns/{campaign_id}": "doomed-campaigns",
+    "POST /api/campaigns/{campaign_id}/ab-tests": "tested",
+    "POST /api/campaigns/ab-tests/{experiment_id}/start": "startable-experiments",
+    "POST /api/campaigns/ab-tests/{experiment_id}/apply-winner": "decided-experiments",
+    "POST /api/campaigns/ab-tests/{experiment_id}/stop": "stopped-experiments",
     "DELETE /api/contacts/{contact_id}": "doomed-contacts",
     "DELETE /api/templates/{template_id}": "doomed-templates",
     "DELETE /api/segments/{segment_id}": "doomed-segments",
@@ -116,7 +123,9 @@ _THEIR_OWN = {
 }
 _ids: dict[str, list[str]] = json.loads(os.environ["CARILLON_FUZZING_IDS"])
 _known = {
-    each for name in ("campaigns", "contacts", "templates", "segments", "automations", "opens") for each in _ids[name]
+    each
+    for name in ("campaigns", "experiments", "contacts", "templates", "segments", "automations", "opens")
+    for each in _ids[name]
 }
 _turns = {operation: cycle(_ids[name]) for operation, name in _THEIR_OWN.items()}
 

@@ -41,7 +41,9 @@ async def test_days_are_reckoned_by_what_the_account_has_sent(api: httpx.AsyncCl
     await was_sent(account, campaigns[1], 1_000_000, days_ago=40)
     assert (await api.post("/api/experiments/plan", json=ASKED)).json()["days"] is None  # drafts have sent nothing
     async with account.transaction() as tx:
-        await tx.exec_driver_sql("UPDATE campaigns SET state = 'running', launched_at = now() - interval '50 days'")
+        await tx.exec_driver_sql(
+            "UPDATE campaigns SET state = 'completed', launched_at = now() - interval '50 days', finished_at = now()"
+        )
     plan = (await api.post("/api/experiments/plan", json={**ASKED, "variants": 3})).json()
     assert plan["recipients_per_day"] == pytest.approx(1_000, rel=0.01)
     assert plan["days"] == -(-plan["total"] // plan["recipients_per_day"])

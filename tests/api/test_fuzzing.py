@@ -55,10 +55,16 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
     async with asyncio.timeout(60):
         while sink.count < len(contacts):
             await sink.next_arrival()
-    drafts = [await made("/api/campaigns", **draft) for _ in range(20)]
+    drafts = [await made("/api/campaigns", **draft) for _ in range(24)]
     slow = [await made("/api/campaigns", **draft, rate_limit_per_second=0.001) for _ in range(5)]
     for campaign in slow:
         assert (await api.post(f"/api/campaigns/{campaign}/launch")).status_code == 202
+    variants = [{"name": name, "content": {"email": {"subject": f"{name} says hello"}}} for name in "AB"]
+    compared = {"variants": variants, "metric": "conversion_rate", "conversion": {"event": "purchase"}}
+    which = {**draft, "kind": "experiment", "experiment": {**compared, "decide": "manual", "test_fraction": 0.5}}
+    experiments = [await made("/api/campaigns", **which) for _ in range(16)]
+    for experiment in experiments[4:]:
+        assert (await api.post(f"/api/campaigns/ab-tests/{experiment}/start")).status_code == 202
     template = {"name": "House", "subject": "Hi", "html": EMAIL["html"]}
     templates = [await made("/api/templates", **template) for _ in range(6)]
     segments = [await made("/api/segments", name="Friends", kind="static") for _ in range(6)]
@@ -86,7 +92,12 @@ async def some_of_everything(api: httpx.AsyncClient, sink: Sink) -> dict[str, li
         "scheduled": drafts[9:14],
         "running": slow[1:2],
         "cancelled": slow[2:],
-        "doomed-campaigns": drafts[14:],
+        "doomed-campaigns": drafts[14:20],
+        "tested": drafts[20:],
+        "startable-experiments": experiments[:4],
+        "experiments": [*experiments[4:6], experiments[0]],
+        "decided-experiments": experiments[6:12],
+        "stopped-experiments": experiments[12:],
         "contacts": contacts[:5],
         "doomed-contacts": contacts[5:],
         "templates": templates[:3],

@@ -87,6 +87,7 @@ async def ids_of(api: httpx.AsyncClient, account: TestAccount) -> dict[str, str]
     return {
         "contact_id": str(contact),
         "campaign_id": await created(api),
+        "experiment_id": await created(api, kind="experiment"),
         "automation_id": (await api.post("/api/automations", json=automation)).json()["id"],
         "template_id": (await api.post("/api/templates", json=template)).json()["id"],
         "key_id": (await api.post("/api/keys", json={"name": "x"})).json()["id"],

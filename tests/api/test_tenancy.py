@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,9 @@ from fastapi import FastAPI
 from sqlalchemy import select, text
 from temporalio.client import Client
 
+from activities import launches
 from api.paging import pair_cursor
+from database import campaigns
 from database.schema import metadata
 from marketing.webhooks import WebhookSecrets
 from tests.api.test_imports import finished
@@ -64,6 +67,9 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
     template = await made("/api/templates", name=MARK, subject=MARK, html=EMAIL["html"])
     draft = {"name": MARK, "content": {"email": {"template_id": template}}, "audience": {"contact_ids": [contact]}}
     await made("/api/campaigns", **draft)
+    variants = [{"name": name, "content": {"email": {"subject": MARK}}} for name in (MARK, "B")]
+    which = {**draft, "kind": "experiment", "experiment": {"variants": variants, "metric": "click_rate"}}
+    experiment = await made("/api/campaigns", **which | {"content": {"email": EMAIL}})
     segment = await made("/api/segments", name=MARK, kind="static")
     assert (await api.post(f"/api/segments/{segment}/members", json={"tag": MARK})).json()["changed"] == 1
     trigger = {"type": "tag_added", "tag": MARK}
@@ -84,8 +90,17 @@ async def theirs(api: httpx.AsyncClient, account: TestAccount, temporal: Client,
         await tx.execute(launched.values(definition={"name": MARK}, **as_launched))
         joined = {"account_id": account.id, "source_id": message.campaign_id, "contact_id": contact, "cause": MARK}
         await tx.execute(metadata.tables["enrollments"].insert().values(joined))
+        tested = await campaigns.read(tx, UUID(experiment))
+        assert tested
+        await launches.launch(tx, account.id, tested, datetime.now(UTC))
+        await tx.execute(text("UPDATE campaign_meters SET next_slot_at = now()"))  # Python knows no moment before all
+        seen = {"account_id": account.id, "campaign_id": experiment, "contact_id": contact, "variant": MARK}
+        when = {name: datetime.now(UTC) for name in ("not_before", "leased_at", "finished_at")}
+        sent = {**seen, **when, "channel": "email", "shard": 0, "state": "sent"}
+        await tx.execute(metadata.tables["deliveries"].insert().values(sent))
     ids = {
         "contact_id": contact,
+        "experiment_id": experiment,
         "automation_id": automation,
         "template_id": template,
         "segment_id": segment,
@@ -158,6 +173,8 @@ IDS_IN_BODIES = {
     "post /api/segments/{segment_id}/members": {"id"},
     "delete /api/segments/{segment_id}/members": {"id"},
     "post /api/campaigns/{campaign_id}/preview": {"contact_ids"},
+    "post /api/campaigns/{campaign_id}/ab-tests": {"template_id"},
+    "post /api/campaigns/ab-tests/{experiment_id}/track": {"id"},
     "post /api/deliveries/resolve": {"campaign_id", "delivery_ids"},
 }
 
