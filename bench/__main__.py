@@ -11,7 +11,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import events, following, imports, journeys, machine, million, segments, sending, snapshot, tracking
+from bench import (
+    events,
+    experiments,
+    following,
+    imports,
+    journeys,
+    machine,
+    million,
+    segments,
+    sending,
+    snapshot,
+    tracking,
+)
 from bench.bench import QUICK, Bench, Sizes
 from bench.relay import best_kind
 from bench.stack import running
@@ -33,6 +45,7 @@ MEASURES: dict[str, Callable[[Bench], AsyncIterator[Row]]] = {
     "following": following.measure,
     "journeys": journeys.measure,
     "segments": segments.measure,
+    "experiments": experiments.measure,
 }
 
 
