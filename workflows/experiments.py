@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.inputs import CampaignKind, CampaignRef, Totals
     from workflows.campaigns import CampaignWorkflow
     from workflows.inputs import CampaignInput, ChooseWinner, Command, Progress
-    from workflows.options import CRUNCHING, QUICK
+    from workflows.options import DECIDING, QUICK
 
 
 def run_of(kind: CampaignKind) -> Callable[..., Any]:
@@ -95,7 +95,7 @@ class ExperimentWorkflow(CampaignWorkflow):
                 AllocateInput(**self.ids, shard=shard, now=workflow.now()),
                 summary=f"share out shard {shard}",
                 priority=self.priority,
-                **CRUNCHING,
+                **DECIDING,
             )
             self.allocated.add(shard)
 
@@ -118,7 +118,7 @@ class ExperimentWorkflow(CampaignWorkflow):
     async def ask(self, activity: Callable[[Experiments, AtMoment], Awaitable[ExperimentStanding]], why: str) -> None:
         async with self.deciding:
             self.standing = await workflow.execute_activity_method(
-                activity, AtMoment(**self.ids, now=workflow.now()), summary=why, **CRUNCHING
+                activity, AtMoment(**self.ids, now=workflow.now()), summary=why, **DECIDING
             )
 
     def has_tried_all(self) -> bool:
@@ -186,7 +186,7 @@ class ExperimentWorkflow(CampaignWorkflow):
         """Have the record say what a person wants, unless somebody was faster."""
         async with self.deciding:
             self.standing = await workflow.execute_activity_method(
-                activity, input, summary=activity.__name__.replace("_", " "), **CRUNCHING
+                activity, input, summary=activity.__name__.replace("_", " "), **DECIDING
             )
         self.news = True
         if not self.standing.changed:

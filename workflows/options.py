@@ -94,6 +94,10 @@ CRUNCHING: ActivityOptions = {
     "retry_policy": _until_it_works(timedelta(seconds=1), timedelta(seconds=30)),
 }
 
+# Figures of an experiment are looked at, while its messages or a person wait for what comes of it: no import may be in
+# front of them.
+DECIDING: ActivityOptions = {**CRUNCHING, "task_queue": ORCHESTRATION, "heartbeat_timeout": timedelta(seconds=20)}
+
 # An import goes on where it stood as soon as it is missed, and gives up after most of an hour of failures.
 IMPORTING: ActivityOptions = {
     **CRUNCHING,

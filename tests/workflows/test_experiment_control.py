@@ -41,10 +41,12 @@ async def test_by_hand_the_rest_waits_for_a_person_however_long(
 
 async def test_a_winner_is_chosen_once(temporal: Client, account: TestAccount) -> None:
     sent, run = await under_way(temporal, account, 20, decide="manual")
+    await run.execute_update(ExperimentWorkflow.pause, Command())  # so that it is not over before the second is heard
     both = [run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=n)) for n in (0, 1)]
     answers = await asyncio.gather(*both, return_exceptions=True)
     [refused] = [each for each in answers if isinstance(each, BaseException)]
     assert isinstance(refused, WorkflowUpdateFailedError) and "already" in str(refused.cause)
+    await run.execute_update(ExperimentWorkflow.resume, Command())
     await run.result()
     assert (await sent.standing()).winner == "AB"[answers.index(refused) - 1]
 
@@ -156,7 +158,7 @@ async def test_a_test_whose_freezing_was_not_heard_of_goes_out_all_the_same(
     run = await start(temporal, sent)
     await out(run)
     assert set((await sent.became())["A"]) == {"sent"}
-    await run.terminate()
+    await run.execute_update(ExperimentWorkflow.cancel, Command())
 
 
 async def test_a_decision_that_was_made_and_not_heard_of_is_not_made_again(account: TestAccount) -> None:

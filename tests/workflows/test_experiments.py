@@ -22,7 +22,7 @@ from tests.broadcast import arrived
 from tests.conftest import TestAccount
 from tests.experimenting import click, experiment, letters, newest, out, skip, start, under_way
 from workflows.experiments import ExperimentWorkflow
-from workflows.inputs import ChooseWinner
+from workflows.inputs import ChooseWinner, Command
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -73,7 +73,7 @@ async def test_everybody_gets_what_the_hash_says(temporal: Client, account: Test
     assert planned
     assert given == {contact: planned.cells.of(bucket(experiment_key(sent.id), contact)) for contact in given}
     assert set(given.values()) == {"A", "B", "", HOLDOUT}
-    await run.terminate()
+    await run.execute_update(ExperimentWorkflow.cancel, Command())
 
 
 async def test_what_can_be_believed_early_decides_early(
@@ -93,12 +93,12 @@ async def test_what_is_never_believed_is_looked_at_till_the_end_whatever_the_len
     temporal: Client, account: TestAccount
 ) -> None:
     decide = {"when_significant": True, "no_later_than": "20 minutes"}
-    await people(account, 20)
+    await people(account, 12)
     sent = await experiment(account, decide=decide, fallback="control")
     run = await start(temporal, sent, shard_size=1, most_events=60)
     await out(run)
     await skip(temporal, newest(temporal, sent), minutes=20)
-    assert (await newest(temporal, sent).result()).sent == 20
+    assert (await newest(temporal, sent).result()).sent == 12
     first = await temporal.get_workflow_handle(run.id, run_id=run.first_execution_run_id).fetch_history()
     assert len(first.events) < 100
     assert first.events[-1].HasField("workflow_execution_continued_as_new_event_attributes")
@@ -177,7 +177,7 @@ async def test_the_time_to_decide_begins_when_the_last_variant_has_left(
     standing, became = await sent.standing(), await sent.became()
     assert standing.test_sent_at and standing.test_sent_at >= tomorrow.replace(second=0, microsecond=0)
     assert set(became["B"]) == {"sent"} and set(became[""]) == {"planned"}
-    await run.terminate()
+    await run.execute_update(ExperimentWorkflow.cancel, Command())
 
 
 async def test_nobody_in_the_audience_ends_it_at_once(temporal: Client, account: TestAccount) -> None:
