@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -12,6 +12,9 @@ from sqlalchemy import text
 from database import step_counters
 from database.engine import Connection
 
+# What was told after somebody had been let in by no event may be what the automation was to bring about, though by
+# another clock it occurred a moment before.
+CLOCKS_DIFFER = timedelta(minutes=1)
 # Why somebody leaves (`enrollments.reason`).
 GOAL, EXIT, UNSUBSCRIBED, DELETED = "goal", "exit", "unsubscribed", "contact_deleted"
 

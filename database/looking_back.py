@@ -13,14 +13,16 @@ from sqlalchemy import text
 
 from database import leaving
 from database.engine import Connection
-from database.leaving import BEGAN_AT, DELETED, EXIT, GOAL, UNSUBSCRIBED
+from database.leaving import BEGAN_AT, CLOCKS_DIFFER, DELETED, EXIT, GOAL, UNSUBSCRIBED
 from database.segments import event_condition
 from database.sources import Source
 from marketing.automations import GoalEvent
 from marketing.exits import ExitEvent
 
 _PENDING = f"""(
-    SELECT id, contact_id, event_id, {BEGAN_AT} AS began_at FROM enrollments
+    SELECT id, contact_id, coalesce(event_id, id) AS first, {BEGAN_AT} AS began_at,
+        CASE WHEN event_id IS NULL THEN make_interval(secs => {CLOCKS_DIFFER.total_seconds()}) ELSE '0' END AS differ
+    FROM enrollments
     WHERE source_id = :source_id AND contact_id = ANY (CAST(:contacts AS uuid[])) AND state = 'pending'
 ) AS pending"""
 
@@ -62,8 +64,8 @@ async def look_back(
             SELECT pending.id, event.* FROM {_PENDING} CROSS JOIN LATERAL (
                 SELECT occurred_at, events.id AS event_id FROM events
                 WHERE events.contact_id = pending.contact_id AND name = :event AND NOT machine
-                AND occurred_at >= began_at
-                AND (occurred_at > began_at OR events.id > pending.event_id) {pruned} AND {holds}
+                AND occurred_at >= began_at - differ
+                AND (occurred_at > began_at OR events.id > first) {pruned} AND {holds}
                 ORDER BY occurred_at, events.id LIMIT 1
             ) AS event
         """)

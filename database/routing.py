@@ -18,7 +18,7 @@ from database import leaving, sources, waits
 from database.engine import Connection, plan_anew
 from database.enrolling import Candidate, enroll
 from database.journey_touches import Touch
-from database.leaving import DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
+from database.leaving import CLOCKS_DIFFER, DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
 from database.looking_back import look_back
 from database.segments import condition, event_condition, plan_well
 from database.sources import Kind, Source
@@ -30,9 +30,6 @@ from marketing.triggers import OnEvent
 
 # Nobody is welcomed because of what happened so long before it was told.
 OLD = timedelta(hours=72)
-# What occurred a moment before somebody was let in by no event, by another clock, may be what the automation was to
-# bring about.
-CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -326,6 +323,7 @@ class _Turn:
 
 def _is_after(event: Happened, one: Inside) -> bool:
     """What it began with is no goal, nor what was before."""
-    if one.event_id is None:
-        return event.occurred_at > one.began_at - CLOCKS_DIFFER
-    return (event.occurred_at, event.id) > (one.began_at, one.event_id)
+    if event.occurred_at > one.began_at:
+        return True
+    told_after = event.id > (one.event_id or one.id)
+    return told_after and event.occurred_at >= one.began_at - (CLOCKS_DIFFER if one.event_id is None else timedelta())

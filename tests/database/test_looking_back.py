@@ -1,6 +1,7 @@
 """Does whoever is let in leave because of what was routed before others could see them?"""
 
-from datetime import datetime
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +18,9 @@ from tests.database.test_routing import EARLY, NOW, automation, form, happens, m
 NEWS: dict[str, Any] = {"topic": "news", "goal": {"event": "purchase"}, "exit_on": [{"event": "complained"}]}
 
 
-async def let_in(tx: Connection, account: TestAccount, source: UUID, *contacts: UUID) -> None:
+async def let_in(tx: Connection, account: TestAccount, source: UUID, *contacts: UUID, now: datetime = NOW) -> None:
     found = await sources.read(tx, [source])
-    await enroll(tx, account.id, found[source], [Candidate(each, "api:1") for each in contacts], now=NOW)
+    await enroll(tx, account.id, found[source], [Candidate(each, "api:1") for each in contacts], now=now)
 
 
 async def refuses(account: TestAccount, contact: UUID, topic: str = "", channel: str = "email") -> None:
@@ -70,6 +71,28 @@ async def test_what_is_routed_before_an_entry_is_committed_has_that_contact_leav
     assert formed and [each.contact_id for each in formed.members] == [joe]
     assert {contact: why for contact, _, why in await passes(account, source)} == {zoe: reason, joe: None}
     assert await form(account, source) == formed  # the answer was lost
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("happened", ["purchase", "complained"])
+async def test_what_was_told_before_somebody_was_let_in_by_no_event_has_nobody_leave(
+    account: TestAccount, happened: str, committed: bool
+) -> None:
+    source = await automation(account, trigger={"type": "api"}, **NEWS)
+    before, other_clock, long_ago = await people(account, 3)
+    reason = leaving.GOAL if happened == "purchase" else leaving.EXIT
+    await happens(account, happened, before)
+    async with AsyncExitStack() as entering:
+        tx, now = await entering.enter_async_context(account.transaction()), datetime.now(UTC)
+        await let_in(tx, account, source, before, other_clock, long_ago, now=now)
+        if committed:
+            await entering.aclose()
+        await happens(account, happened, other_clock, occurred_at=now - timedelta(seconds=30))
+        await happens(account, happened, long_ago, occurred_at=now - timedelta(seconds=90))
+        await route(account)
+    formed = await form(account, source)
+    assert formed and {each.contact_id for each in formed.members} == {before, long_ago}
+    assert {contact for contact, _, why in await passes(account, source) if why == reason} == {other_clock}
 
 
 async def test_if_all_of_those_who_wait_have_left_there_is_no_cohort(account: TestAccount) -> None:
