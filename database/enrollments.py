@@ -1,6 +1,5 @@
 """Who is on the way through a source, at which step, and what became of each pass: what people read."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from sqlalchemy import text
 from database import journals, step_counters
 from database.deliveries import skip_of_left
 from database.engine import Connection, after_commit, plan_anew
-from database.step_counters import PASS, Amount
+from database.step_counters import Amount
 from telemetry import metrics
 
 
@@ -139,17 +138,20 @@ _LEFT = text("""
                 ELSE converted_at END
         WHERE source_id = :source_id AND cohort = :cohort AND member = ANY (CAST(:members AS smallint[]))
         AND left_at IS NULL
-        RETURNING new.id, new.version, old.converted_at IS NULL AND new.converted_at IS NOT NULL AS converted,
+        RETURNING new.id, old.converted_at IS NULL AND new.converted_at IS NOT NULL AS converted,
                   extract(epoch FROM new.left_at - new.entered_at)::float8 AS seconds
     ), forgotten AS (
         DELETE FROM enrollment_waits USING gone WHERE enrollment_id = gone.id
-    ), broken_off AS (
-        UPDATE enrollment_steps SET left_at = :at FROM gone
-        WHERE :state <> 'completed' AND enrollment_id = gone.id AND enrollment_steps.left_at IS NULL
+    ), broken_off AS (  -- what was under way; what comes of it from now on counts no more
+        UPDATE enrollment_steps SET left_at = :at, outcome = coalesce(nullif(:reason, ''), :state), error = NULL
+        FROM gone WHERE enrollment_id = gone.id AND enrollment_steps.left_at IS NULL
+        RETURNING new.step, extract(epoch FROM new.left_at - new.entered_at)::float8 AS seconds
     )
-    SELECT version, count(*) AS passes, count(*) FILTER (WHERE converted) AS converted, sum(seconds) AS seconds,
-           array_agg(id) AS ids
-    FROM gone GROUP BY version ORDER BY version
+    SELECT '' AS step, :figure AS name, count(*) AS n, sum(seconds) AS seconds, array_agg(id) AS ids FROM gone
+    UNION ALL
+    SELECT '', 'converted', count(*), 0, '{}' FROM gone WHERE converted
+    UNION ALL
+    SELECT step, 'broken_off', count(*), sum(seconds), '{}' FROM broken_off GROUP BY step
 """)
 
 _ENDED = text("""
@@ -177,12 +179,12 @@ async def note(
     What was planned for somebody who has left, and nobody has taken yet, is skipped.
     """
     which = {"source_id": source_id, "cohort": cohort}
-    figures: defaultdict[int, dict[tuple[str, str], Amount]] = defaultdict(dict)
+    figures: dict[tuple[str, str], Amount] = {}
 
-    def count(version: int, step: str, name: str, n: int, seconds: float = 0.0) -> None:
+    def count(step: str, name: str, n: int, seconds: float = 0.0) -> None:
         if n:
-            before = figures[version].get((step, name), Amount(0))
-            figures[version][step, name] = Amount(before.n + n, before.seconds + seconds)
+            before = figures.get((step, name), Amount(0))
+            figures[step, name] = Amount(before.n + n, before.seconds + seconds)
 
     await plan_anew(tx)
     if steps:
@@ -190,22 +192,21 @@ async def note(
         rows = (await tx.execute(_STEPS, {**which, "version": version, **_columns(steps)})).all()
         after_commit(tx, partial(_tell, [(kinds[row.step], row.done, row.failed) for row in rows]))
         for row in rows:
-            count(version, row.step, "entered", row.entered)
-            count(version, row.step, "done", row.done, row.done_seconds)
-            count(version, row.step, "failed", row.failed, row.failed_seconds)
-            count(version, row.step, "broken_off", row.broken_off, row.broken_off_seconds)
+            count(row.step, "entered", row.entered)
+            count(row.step, "done", row.done, row.done_seconds)
+            count(row.step, "failed", row.failed, row.failed_seconds)
+            count(row.step, "broken_off", row.broken_off, row.broken_off_seconds)
     gone: list[UUID] = []
     for each in left:
-        for row in await tx.execute(_LEFT, {**which, "version": version, **vars(each), "members": list(each.members)}):
-            name = f"{each.state}:{each.reason}" if each.state == "exited" and each.reason else each.state
-            count(row.version, PASS, name, row.passes, row.seconds)
-            count(row.version, PASS, "converted", row.converted)
-            gone += row.ids
+        figure = f"{each.state}:{each.reason}" if each.state == "exited" and each.reason else each.state
+        of = {**which, "version": version, "figure": figure, **vars(each), "members": list(each.members)}
+        for row in await tx.execute(_LEFT, of):
+            count(row.step, row.name, row.n, row.seconds)
+            gone += row.ids or ()
     # Last of all, and once each, for all cohorts of a source change the same few rows.
     if gone:
         await skip_of_left(tx, account_id, source_id, gone, now=now)
-    for of, amounts in sorted(figures.items()):
-        await step_counters.add(tx, account_id, source_id, of, amounts, now=now)
+    await step_counters.add(tx, account_id, source_id, version, figures, now=now)
     if ended:
         await tx.execute(_ENDED, {**which, "now": now})
         await journals.forget(tx, source_id, cohort)

@@ -126,7 +126,28 @@ async def test_whoever_leaves_is_counted_once_with_what_was_planned_and_waited_f
     query = "SELECT member FROM enrollment_waits JOIN enrollments ON enrollments.id = enrollment_id"
     assert await rows(account, query) == [(3,)]
     query = "SELECT member FROM enrollment_steps JOIN enrollments ON enrollments.id = enrollment_id"
-    assert await rows(account, f"{query} WHERE enrollment_steps.left_at IS NULL ORDER BY 1") == [(2,), (3,)]
+    assert await rows(account, f"{query} WHERE enrollment_steps.left_at IS NULL ORDER BY 1") == [(3,)]
+
+
+async def test_whoever_leaves_has_broken_off_what_was_under_way_and_what_comes_of_it_later_counts_no_more(
+    account: TestAccount,
+) -> None:
+    taken = await steps(account, 4, Outbox())
+    await told(taken, note(0, 1, 2, 3, outcome="later"))
+    left = [
+        Left(members=[0], state="exited", at=LATER, reason="goal", converted=True),
+        Left(members=[1], state="timed_out", at=LATER),
+        Left(members=[2], state="completed", at=LATER),
+    ]
+    for _ in range(2):
+        await told(taken, left=left)
+        await told(taken, note(0, 1, 2, left_at=LATER, outcome="over"))
+    assert {name: amount for name, amount in (await figures(account)).items() if name[0] != " "} == {
+        "wait-1 entered": (4, 0.0),
+        "wait-1 broken_off": (3, 1800.0),
+    }
+    outcomes = await rows(account, "SELECT outcome, left_at FROM enrollment_steps ORDER BY enrollment_id")
+    assert outcomes == [("goal", LATER), ("timed_out", LATER), ("completed", LATER), ("later", None)]
 
 
 async def test_a_wait_that_is_over_is_forgotten(account: TestAccount) -> None:
