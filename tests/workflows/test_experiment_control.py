@@ -140,6 +140,19 @@ async def test_whoever_takes_up_what_was_left_lying_changes_nobodys_variant(
     assert (await sent.standing()).winner == "A"
 
 
+async def test_a_launch_that_temporal_never_heard_of_is_taken_up_as_an_experiment(
+    temporal: Client, account: TestAccount
+) -> None:
+    await people(account, 20)
+    sent = await experiment(account)
+    await sweep(temporal)
+    run = newest(temporal, sent)
+    await out(run)
+    attributes = {pair.key.name: pair.value for pair in (await run.describe()).typed_search_attributes}
+    assert (attributes["Kind"], attributes["CampaignId"]) == ("experiment", str(sent.id))
+    await run.execute_update(ExperimentWorkflow.cancel, Command())
+
+
 async def test_an_audience_that_is_frozen_again_after_a_crash_keeps_its_variants(account: TestAccount) -> None:
     await people(account, 50)
     sent = await experiment(account)
