@@ -68,6 +68,8 @@ class Campaigns:
                 await campaigns.log(tx, input.account_id, input.campaign_id, "campaign.audience_frozen", **told)
                 waves = await planning.waves(tx, input.campaign_id)
             totals = await read_totals(tx, input.campaign_id)
+        async with beating(), self.database.transaction(input.account_id) as tx:
+            await planning.mend_estimates(tx)
         return Frozen(
             planned=totals.planned,
             waves=[WaveOfShards(due=wave.due, first=wave.first, last=wave.last) for wave in waves],

@@ -81,6 +81,23 @@ async def freeze_audience(
     return Counter({row.variant: row.n for row in found})
 
 
+async def mend_estimates(tx: Connection) -> bool:
+    """Count the ledger anew if it was counted while an audience was being frozen, whose rows nobody saw; True if so.
+
+    PostgreSQL then takes a full table for an empty one: leasing 50 messages of 100,000 took 6 s, until it counted again
+    by itself a minute later.
+    """
+    if too_few := (await tx.execute(_TOO_FEW)).scalar_one():
+        await tx.execute(text("ANALYZE deliveries"))
+    return bool(too_few)
+
+
+# A page holds about 45 rows. Never counted, which is -1, is no trouble: then it goes by the pages alone.
+_TOO_FEW = text("""
+    SELECT reltuples >= 0 AND reltuples < 5.0 * relpages FROM pg_class WHERE oid = CAST('deliveries' AS regclass)
+""")
+
+
 _BEGUN = text("""
     UPDATE experiments SET test_began_at = :now, rest_shard = :rest_shard WHERE campaign_id = :campaign_id
 """)

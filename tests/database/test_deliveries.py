@@ -1,15 +1,20 @@
 """An audience is frozen: each contact of one moment, once, in shards in the order in which they fall due."""
 
+import asyncio
 from datetime import datetime, timedelta
 from uuid import RFC_4122, UUID
 
 from sqlalchemy import text
 
 from activities.inputs import WaveOfShards
+from database import campaigns, planning
+from database.engine import Database
+from database.migrate import migrate
+from local_stack import EmbeddedPostgres
 from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
-from tests.conftest import TestAccount
+from tests.conftest import TestAccount, new_account
 from tests.delivering import NOW, freeze
 
 EPOCH = datetime.fromisoformat("1970-01-01T00:00Z")
@@ -74,3 +79,24 @@ async def test_who_comes_after_the_freezing_is_not_in_the_audience(account: Test
     await people(account, 3, name="late")
     again = await freeze(sent)
     assert again.planned == len(await planned(sent)) == 3
+
+
+async def test_a_ledger_that_was_counted_while_an_audience_was_frozen_is_counted_again() -> None:
+    """Taken for empty, it would be read as a whole for each set."""
+    async with EmbeddedPostgres(durable=False) as postgres:
+        await asyncio.to_thread(migrate, postgres.url)
+        database = Database(postgres.url)
+        account = await new_account(database)
+        await people(account, 3000)
+        sent = await broadcast(account)
+        async with account.transaction() as tx:
+            plan = await campaigns.load_plan(tx, sent.id)
+            await planning.freeze_audience(tx, sent.id, plan, now=NOW, default_timezone="UTC", shard_size=1000)
+            async with account.transaction() as meanwhile:
+                await meanwhile.execute(text("ANALYZE deliveries"))
+        counted = text("SELECT reltuples::int FROM pg_class WHERE relname = 'deliveries'")
+        for believed, mended in ((0, True), (3000, False)):
+            async with account.transaction() as tx:
+                assert (await tx.execute(counted)).scalar_one() == believed
+                assert await planning.mend_estimates(tx) is mended
+        await database.close()
