@@ -55,6 +55,9 @@ async def reach_of_campaign(campaign_id: UUID, caller: Viewer) -> Reach:
         rules = Rules("email", definition.topic, account, datetime.now(UTC))
         counts = await reach.count(tx, definition.audience, rules)
     skipped = {why: n for why, n in counts.items() if why is not None}
+    if definition.is_experiment and definition.experiment and definition.experiment.holdout:
+        skipped["holdout"] = round(counts.get(None, 0) * definition.experiment.holdout)  # give or take chance
+        counts[None] = counts.get(None, 0) - skipped["holdout"]
     if definition.budget and counts.get(None, 0) > definition.budget.max_messages:
         skipped["budget"] = counts[None] - definition.budget.max_messages
         counts[None] = definition.budget.max_messages

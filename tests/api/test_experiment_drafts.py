@@ -105,3 +105,11 @@ async def test_a_preview_shows_what_a_variant_says(api: httpx.AsyncClient, accou
     assert (missing.status_code, "'question', 'number'" in missing.json()["detail"]) == (404, True)
     broadcast = await created(api, kind="broadcast", experiment=None)
     assert (await api.post(f"/api/campaigns/{broadcast}/preview", json={"variant": "A"})).status_code == 404
+
+
+async def test_reach_leaves_out_those_who_are_to_get_nothing(api: httpx.AsyncClient, account: TestAccount) -> None:
+    await people(account, 20)
+    await people(account, 5, name="silent", subscribed=False)
+    campaign = await created(api, {"holdout": 0.1}, budget={"max_messages": 15})
+    reach = (await api.post(f"/api/campaigns/{campaign}/reach")).json()
+    assert reach == {"total": 25, "sendable": 15, "skipped": {"no_consent": 5, "holdout": 2, "budget": 3}}
