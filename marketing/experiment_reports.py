@@ -161,9 +161,10 @@ def how_it_stands(
     """In plain English, what is going on and what is known."""
     match state:
         case "decided":
-            return f"The winner is “{winner}”, {_HOW[decided_by or 'person']}: {reason}"
+            by_hand = decided_by == "person" and not reason.startswith("A person ")
+            return f"The winner is “{winner}”. {f'A person chose it: {reason}' if by_hand else reason}"
         case "asking":
-            return f"A person has to choose the winner: {reason}"
+            return reason
         case "stopped":
             return f"It was stopped: {reason} {analysis.sentence}"
     if not is_out:
@@ -171,12 +172,3 @@ def how_it_stands(
     if decides_at is None:
         return f"The test is out, and waits for a person to decide. {analysis.sentence}"
     return f"The test is out, and is decided by {decides_at:%Y-%m-%d %H:%M} UTC at the latest. {analysis.sentence}"
-
-
-_HOW = {
-    "significance": "as soon as that could be believed",
-    "time": "when it was time",
-    "fallback": "for want of a better one",
-    "person": "chosen by a person",
-    "bandit": "when all batches had left",
-}

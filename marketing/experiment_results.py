@@ -52,7 +52,7 @@ def _no_truth(written: object) -> object:
     return written
 
 
-Fewest = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, le=10**12)]
+Fewest = Annotated[int, Field(ge=0, le=10**12), BeforeValidator(_no_truth)]
 
 
 class MinimumSample(BaseModel, frozen=True, extra="forbid"):

@@ -96,7 +96,7 @@ async def test_a_campaign_is_tested_looked_at_and_the_winner_sent_to_the_rest(
     assert (chosen.json()["state"], chosen.json()["winner"]) == ("decided", "B")
     await newest(temporal, of(account, path)).result()
     after = await results(api, path)
-    assert after["sentence"] == "The winner is “B”, chosen by a person: Clear enough"
+    assert after["sentence"] == "The winner is “B”. A person chose it: Clear enough"
     assert (after["decided_by"], after["decision"]["leader"]) == ("person", "B")
     assert after["rest"]["sent"] == given[""]
     assert {subject for _, subject, _ in letters(sink, account)[-given[""] :]} == {"B says hello"}
@@ -252,6 +252,8 @@ async def test_what_is_launched_can_not_become_an_experiment(api: httpx.AsyncCli
         ({"variants": VARIANTS[:1]}, "body.variants"),
         ({"metric": "happiness"}, "body.metric"),
         ({"decide": {"when_significant": True}}, "body.decide.no_later_than"),
+        ({"minimum_sample": {"clicks": False}}, "body.minimum_sample.clicks"),
+        ({"holdout": False}, "body.holdout"),
         ({"allocation": {"A": -1}}, "body.allocation.A"),
         ({"variants": [{"name": "holdout"}, {"name": "B"}]}, "body.variants.0.name"),
     ],
