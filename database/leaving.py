@@ -42,6 +42,8 @@ class Inside:
 BEGAN_AT = """
     least((SELECT occurred_at FROM events WHERE events.id = enrollments.event_id), enrollments.entered_at)
 """
+# Of a subscription: what its event tells. Imports and pages tell of what somebody said long ago.
+REFUSED_AT = "least(subscriptions.consent_at, subscriptions.updated_at)"
 _INSIDE = text(f"""
     SELECT id, source_id, contact_id, event_id, {BEGAN_AT}, cohort, member FROM enrollments
     WHERE contact_id = ANY (:contacts) AND left_at IS NULL ORDER BY id

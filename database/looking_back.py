@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from database import leaving
 from database.engine import Connection
-from database.leaving import BEGAN_AT, CLOCKS_DIFFER, DELETED, EXIT, GOAL, UNSUBSCRIBED
+from database.leaving import BEGAN_AT, CLOCKS_DIFFER, DELETED, EXIT, GOAL, REFUSED_AT, UNSUBSCRIBED
 from database.segments import event_condition
 from database.sources import Source
 from marketing.automations import GoalEvent
@@ -30,7 +30,8 @@ _GONE = text(f"""
     SELECT pending.id, contacts.deleted_at IS NULL AS is_there FROM {_PENDING} JOIN contacts ON contacts.id = contact_id
     WHERE deleted_at IS NOT NULL OR EXISTS (
         SELECT FROM subscriptions
-        WHERE subscriptions.contact_id = pending.contact_id AND status = 'unsubscribed' AND updated_at >= began_at
+        WHERE subscriptions.contact_id = pending.contact_id AND status = 'unsubscribed'
+        AND updated_at > began_at AND {REFUSED_AT} <> began_at -- nor what the pass began with
         AND channel = ANY (CAST(:channels AS text[])) AND topic IN ('', :topic)
     )
 """)

@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 
 from database import leaving, sources, waits
 from database.engine import Connection, plan_anew
 from database.enrolling import Candidate, enroll
 from database.journey_touches import Touch
-from database.leaving import CLOCKS_DIFFER, DELETED, EXIT, GOAL, UNSUBSCRIBED, Inside
+from database.leaving import CLOCKS_DIFFER, DELETED, EXIT, GOAL, REFUSED_AT, UNSUBSCRIBED, Inside
 from database.looking_back import look_back
 from database.segments import condition, event_condition, plan_well
 from database.sources import Kind, Source
@@ -130,8 +130,9 @@ async def _begin(
 
 
 _DRIPS = text("SELECT id FROM campaigns WHERE id = ANY (:ids)")
-_REFUSED = text("""
-    SELECT contact_id, channel, topic FROM subscriptions WHERE contact_id = ANY (:contacts) AND status = 'unsubscribed'
+_REFUSED = text(f"""
+    SELECT contact_id, channel, topic, updated_at, {REFUSED_AT} AS refused_at FROM subscriptions
+    WHERE contact_id = ANY (:contacts) AND status = 'unsubscribed'
 """)
 
 
@@ -223,8 +224,9 @@ class _Turn:
             if source is None:
                 return None
             if touch.subject == "unsubscribed":
-                left = refused.get(one.contact_id, [])
-                return UNSUBSCRIBED if any(c in source.channels and t in ("", source.topic) for c, t in left) else None
+                return (
+                    UNSUBSCRIBED if any(_has_one_leave(row, one, source) for row in refused[one.contact_id]) else None
+                )
             event = self.happened[touch.event_id] if touch.event_id else None
             if event and _is_after(event, one):
                 if event.id in goals[source.id]:
@@ -235,11 +237,11 @@ class _Turn:
 
         return reason
 
-    async def _refused(self, contacts: Collection[UUID]) -> Mapping[UUID, list[tuple[str, str]]]:
-        """The channels and topics that they refuse."""
-        found: dict[UUID, list[tuple[str, str]]] = defaultdict(list)
+    async def _refused(self, contacts: Collection[UUID]) -> Mapping[UUID, list[Row[Any]]]:
+        """The channels and topics that they refuse, and since when."""
+        found: dict[UUID, list[Row[Any]]] = defaultdict(list)
         for row in await self.tx.execute(_REFUSED, {"contacts": list(contacts)}) if contacts else ():
-            found[row.contact_id].append((row.channel, row.topic))
+            found[row.contact_id].append(row)
         return found
 
     async def _events(self, asked: Sequence[GoalEvent | ExitEvent], touches: Iterable[Touch]) -> set[UUID]:
@@ -319,6 +321,13 @@ class _Turn:
         for subject, source, role in self.roles:
             found[subject] |= {(role, source), (role, None)}
         return found
+
+
+def _has_one_leave(refusal: Row[Any], one: Inside, source: Source) -> bool:
+    """What it began with does not, nor what was before."""
+    if refusal.channel not in source.channels or refusal.topic not in ("", source.topic):
+        return False
+    return bool(refusal.updated_at > one.began_at and refusal.refused_at != one.began_at)
 
 
 def _is_after(event: Happened, one: Inside) -> bool:

@@ -8,9 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from database import contacts as stored_contacts
 from database import leaving, sources
 from database.engine import Connection
 from database.enrolling import Candidate, enroll
+from marketing.contacts import ContactChanges
 from tests.audience import people
 from tests.conftest import TestAccount
 from tests.database.test_routing import EARLY, NOW, automation, form, happens, minutes, passes, route, told
@@ -135,3 +137,29 @@ async def test_whoever_unsubscribes_may_enter_what_sends_nothing_by_that(account
     await route(account)
     assert await passes(account, source) == [(zoe, "pending", None)]
     assert await form(account, source)
+
+
+@pytest.mark.parametrize("said_at", [None, NOW - timedelta(days=1)])
+@pytest.mark.parametrize("routed_before", [False, True])
+async def test_only_another_unsubscribing_than_what_a_pass_began_with_has_contacts_leave(
+    account: TestAccount, said_at: datetime | None, routed_before: bool
+) -> None:
+    source = await automation(account, trigger={"type": "event", "event": "contact.unsubscribed"}, topic="news")
+    zoe, joe = await people(account, 2)
+
+    async def unsubscribes(contact: UUID, topic: str, at: datetime | None) -> None:
+        said = {"channel": "email", "topic": topic, "status": "unsubscribed", "consent": {"at": at}}
+        async with account.transaction() as tx:
+            await stored_contacts.change(
+                tx, account.id, contact, ContactChanges.model_validate({"subscriptions": [said]})
+            )
+
+    for contact in (zoe, joe):
+        await unsubscribes(contact, "news", said_at)
+    await route(account, forget=routed_before)
+    assert await passes(account, source) == [(zoe, "pending", None), (joe, "pending", None)]
+    formed = await form(account, source)
+    assert formed
+    (member,) = [number for number, each in enumerate(formed.members) if each.contact_id == zoe]
+    await unsubscribes(zoe, "", None)
+    assert set(told(await route(account))) == {(member, leaving.UNSUBSCRIBED, False)}
