@@ -1,11 +1,12 @@
 """What happened is told to those whom it concerns, and those who wait are put together."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import structlog
@@ -34,7 +35,8 @@ POLL_SECONDS = 0.1
 # While things happen, so long is waited for more of them: a turn, and the workflows that it wakes, cost the same for
 # one as for a hundred.
 GATHER_SECONDS = 0.25
-# A cohort that is told before its workflow has begun is told again. After so long it has none.
+# A cohort that is told before its workflow has begun is told again, less and less often, and others meanwhile: those
+# of a lost one would else be what has waited longest for ever. After so long it has none.
 BEGUN_WITHIN = timedelta(minutes=5)
 # A cohort has a workflow by then, unless something was lost.
 FORMED_BEFORE = timedelta(minutes=2)
@@ -52,6 +54,18 @@ NOT_THERE = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
 Wake = Callable[[SourceRef], Awaitable[None]]
 
 
+class _Early(NamedTuple):
+    """A touch of which a cohort was told too early: since when, and until when it is left alone."""
+
+    since: datetime
+    until: datetime
+
+
+def _put_off(early: _Early | None, now: datetime) -> _Early:
+    since = early.since if early else now
+    return _Early(since, now + max(now - since, timedelta(seconds=GATHER_SECONDS)))
+
+
 @dataclass
 class Routing:
     """
@@ -65,6 +79,9 @@ class Routing:
     wake: Wake
     keep_times: Callable[[SourceRef, dict[str, Any] | None], Awaitable[None]]
     turn: int = 1_000  # so many touches of an account at a time
+    _early: defaultdict[tuple[UUID, bool], dict[int, "_Early"]] = field(
+        default_factory=lambda: defaultdict(dict), init=False, repr=False
+    )
 
     @activity.defn
     async def follow_journeys(self, input: FollowInput) -> None:
@@ -83,11 +100,14 @@ class Routing:
 
     async def _take_from(self, account_id: UUID, bulk: bool) -> int:
         """Only what was told to all is forgotten: who is killed before leaves it to be told again."""
+        now, early = datetime.now(UTC), self._early[account_id, bulk]
+        resting = {id: each for id, each in early.items() if each.until > now}
         async with self.database.transaction(account_id) as tx:
-            touches = await journey_touches.oldest(tx, self.turn, bulk=bulk)
+            touches = await journey_touches.oldest(tx, self.turn, bulk=bulk, without=resting)
         if not touches:
             return 0
         kept = await self._route(account_id, touches, bulk)
+        self._early[account_id, bulk] = resting | {id: _put_off(early.get(id), now) for id in kept}
         async with self.database.transaction(account_id) as tx:
             seconds = await journey_touches.forget(tx, [each.id for each in touches if each.id not in kept])
         for each in seconds:

@@ -1,6 +1,6 @@
 """What happened to whom that some automation or drip looks at? Triggers fill the queue; whoever routes empties it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +12,7 @@ from database.engine import Connection
 
 _OLDEST = text("""
     SELECT id, contact_id, subject, event_id, touched_at FROM journey_touches
-    WHERE bulk = :bulk ORDER BY account_id, bulk, id LIMIT :limit
+    WHERE bulk = :bulk AND id <> ALL (CAST(:without AS bigint[])) ORDER BY account_id, bulk, id LIMIT :limit
 """)
 
 _FORGET = text("""
@@ -40,9 +40,10 @@ async def accounts(connection: psycopg.AsyncConnection, lane: int, lanes: int) -
     return [row[0] for row in await (await connection.execute(_ACCOUNTS, [lane, lanes])).fetchall()]
 
 
-async def oldest(tx: Connection, limit: int, *, bulk: bool) -> list[Touch]:
+async def oldest(tx: Connection, limit: int, *, bulk: bool, without: Collection[int] = ()) -> list[Touch]:
     """Up to `limit` of an account, the oldest first, of what came in bulk or of what came one by one."""
-    return [Touch(*row) for row in await tx.execute(_OLDEST, {"limit": limit, "bulk": bulk})]
+    given = {"limit": limit, "bulk": bulk, "without": list(without)}
+    return [Touch(*row) for row in await tx.execute(_OLDEST, given)]
 
 
 async def forget(tx: Connection, ids: Sequence[int]) -> list[float]:

@@ -90,6 +90,41 @@ async def test_what_came_one_by_one_does_not_wait_for_what_came_in_bulk(account:
     await temporal.get_workflow_handle(f"automation-{source}").terminate()
 
 
+async def test_what_is_told_to_a_cohort_too_early_holds_nobody_else_up_and_is_told_again(
+    account: TestAccount, temporal: Client
+) -> None:
+    source = await automation(account, goal={"event": "purchase"})
+    other = await automation(account, trigger={"type": "event", "event": "signup"})
+    *inside, last = await people(account, 4)
+    await happens(account, "order.placed", *inside)
+    await route(account)
+    assert await form(account, source)
+    await happens(account, "purchase", *inside)
+    await happens(account, "signup", last)
+    router = routing(account, temporal)
+    router.turn = len(inside)
+    turns = [await router.take_turn(account.id), await router.take_turn(account.id)]
+    async with asyncio.timeout(10):
+        while sum(turns) < 1:  # those are told again now and then: on a slow machine before the other is
+            turns.append(await router.take_turn(account.id))
+    assert await passes(account, other) == [(last, "pending", None)]
+    assert await waiting(account) == len(inside)
+    cohort = await temporal.start_workflow(
+        "Carrying", id=f"automation-{source}/cohort-1", task_queue=f"nobody-{account.id}"
+    )
+    async with asyncio.timeout(10):
+        while await waiting(account):
+            await router.take_turn(account.id)
+    signals = [
+        each.workflow_execution_signaled_event_attributes.signal_name
+        async for each in cohort.fetch_history_events()
+        if each.HasField("workflow_execution_signaled_event_attributes")
+    ]
+    assert signals == ["leave"]
+    await cohort.terminate()
+    await temporal.get_workflow_handle(f"automation-{other}").terminate()
+
+
 async def test_what_a_cohort_begins_with_is_as_much_as_temporal_takes(account: TestAccount, temporal: Client) -> None:
     source = await automation(account)
     those = await people(account, 1000)
