@@ -11,9 +11,9 @@ from sqlalchemy import Row, text
 
 from database import leaving, sources, standings
 from database.engine import Connection, plan_anew
-from database.enrollments import Noted, Over, note
-from database.leaving import BEGAN_AT
-from database.looking_back import look_back
+from database.enrollments import Over, note
+from database.leaving import BEGAN_AT, GOAL
+from database.looking_back import look_back, unheard
 from database.sources import Kind
 
 
@@ -222,13 +222,8 @@ _WAITING_TO_BEGIN = text("""
     WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL
 """)
 _INSIDE = text("""
-    SELECT version, array_agg(member) AS members FROM enrollments
-    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL GROUP BY version ORDER BY version
-""")
-_AT_WORK = text("""
-    SELECT version, member, call, steps.step, kind, steps.entered_at
-    FROM enrollments JOIN enrollment_steps AS steps ON enrollment_id = id
-    WHERE source_id = :source_id AND cohort = :number AND enrollments.left_at IS NULL AND steps.left_at IS NULL
+    SELECT id, version, member FROM enrollments
+    WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL ORDER BY version, member
 """)
 
 
@@ -243,18 +238,20 @@ async def not_begun(tx: Connection, source_id: UUID, kind: Kind, number: int) ->
 async def give_up(
     tx: Connection, account_id: UUID, source_id: UUID, kind: Kind, number: int, problem: str, *, now: datetime
 ) -> int:
-    """End a cohort, its steps, and the passes of those who are inside: they fail, or are cancelled if it is. How many
-    they are."""
-    of = {"source_id": source_id, "number": number}
+    """End a cohort, its steps, and the passes of those who are inside: they leave because of what nobody could tell
+    their code any more, or else they fail; or they are cancelled if it is. How many they are."""
     is_over = await standings.going(tx, kind, source_id, number) == "over"
-    state, reason, problem = ("cancelled", "cancelled", "") if is_over else ("failed", "", problem)
-    steps: defaultdict[int, list[Noted]] = defaultdict(list)
-    for row in await tx.execute(_AT_WORK, of):
-        outcome = Noted([row.member], [row.call], row.step, row.kind, row.entered_at, now, None, state, "", True)
-        steps[row.version].append(outcome)
-    inside = {row.version: row.members for row in await tx.execute(_INSIDE, of)}
-    for version, members in inside.items():
-        left = [Over(members, state, now, reason, problem, converted=False)]
-        await note(tx, account_id, source_id, number, version=version, steps=steps[version], left=left, now=now)
+    source = None if is_over else (await sources.read(tx, [source_id])).get(source_id)
+    reasons = await unheard(tx, source, number, now=now) if source else {}
+    inside: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row in await tx.execute(_INSIDE, {"source_id": source_id, "number": number}):
+        inside[row.version][reasons.get(row.id, "")].append(row.member)
+    rest = ("cancelled", now, "cancelled", "") if is_over else ("failed", now, "", problem)
+    for version, those in inside.items():
+        left = [
+            Over(members, *(("exited", now, reason, "") if reason else rest), converted=reason == GOAL)
+            for reason, members in those.items()
+        ]
+        await note(tx, account_id, source_id, number, version=version, left=left, now=now)
     await note(tx, account_id, source_id, number, version=1, ended=True, now=now)
-    return sum(map(len, inside.values()))
+    return sum(len(members) for those in inside.values() for members in those.values())

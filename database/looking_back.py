@@ -5,8 +5,9 @@ something may have been told of long after it occurred, or an audience of a mill
 from a later statement sees all that was routed without seeing the pass, for it had been committed by then.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -19,22 +20,25 @@ from database.sources import Source
 from marketing.automations import GoalEvent
 from marketing.exits import ExitEvent
 
-_PENDING = f"""(
+# Whose passes.
+_PENDING = "contact_id = ANY (CAST(:contacts AS uuid[])) AND state = 'pending'"
+_CARRIED = "cohort = :cohort AND left_at IS NULL"
+
+_PASSES = f"""(
     SELECT id, contact_id, coalesce(event_id, id) AS first, {BEGAN_AT} AS began_at,
         CASE WHEN event_id IS NULL THEN make_interval(secs => {CLOCKS_DIFFER.total_seconds()}) ELSE '0' END AS differ
-    FROM enrollments
-    WHERE source_id = :source_id AND contact_id = ANY (CAST(:contacts AS uuid[])) AND state = 'pending'
-) AS pending"""
+    FROM enrollments WHERE source_id = :source_id AND {{whose}}
+) AS passes"""
 
-_GONE = text(f"""
-    SELECT pending.id, contacts.deleted_at IS NULL AS is_there FROM {_PENDING} JOIN contacts ON contacts.id = contact_id
+_GONE = f"""
+    SELECT passes.id, contacts.deleted_at IS NULL AS is_there FROM {_PASSES} JOIN contacts ON contacts.id = contact_id
     WHERE deleted_at IS NOT NULL OR EXISTS (
         SELECT FROM subscriptions
-        WHERE subscriptions.contact_id = pending.contact_id AND status = 'unsubscribed'
+        WHERE subscriptions.contact_id = passes.contact_id AND status = 'unsubscribed'
         AND updated_at > began_at AND {REFUSED_AT} <> began_at -- nor what the pass began with
         AND channel = ANY (CAST(:channels AS text[])) AND topic IN ('', :topic)
     )
-""")
+"""
 
 
 async def look_back(
@@ -52,8 +56,21 @@ async def look_back(
     Args:
         prune: whether the ids of events tell when they happened: not where `now` is ahead of the database's clock.
     """
-    whose = {"source_id": source.id, "contacts": list(contacts)}
-    gone = await tx.execute(_GONE, {**whose, "channels": list(source.channels), "topic": source.topic or ""})
+    reasons = await _reasons(tx, source, _PENDING, {"contacts": list(contacts)}, now=now, prune=prune)
+    await leaving.end_pending(tx, account_id, reasons, now=now)
+
+
+async def unheard(tx: Connection, source: Source, cohort: int, *, now: datetime) -> dict[UUID, str]:
+    """The passes in a cohort that was lost which such a thing should have ended, and for which reason."""
+    return await _reasons(tx, source, _CARRIED, {"cohort": cohort}, now=now)
+
+
+async def _reasons(
+    tx: Connection, source: Source, whose: str, given: Mapping[str, Any], *, now: datetime, prune: bool = True
+) -> dict[UUID, str]:
+    given = {**given, "source_id": source.id}
+    about = {"channels": list(source.channels), "topic": source.topic or ""}
+    gone = await tx.execute(text(_GONE.format(whose=whose)), {**given, **about})
     reasons = {row.id: UNSUBSCRIBED if row.is_there else DELETED for row in gone}
     asked: list[tuple[str, GoalEvent | ExitEvent]] = [(GOAL, each) for each in source.goals]
     asked += [(EXIT, each) for each in source.terms.exit_on if isinstance(each, ExitEvent)]
@@ -62,16 +79,15 @@ async def look_back(
         holds, parameters = event_condition(event.where, now=now, prefix="where_") if event.where else ("true", {})
         pruned = "AND events.id >= uuidv7_floor(began_at - interval '1 hour')" if prune else ""
         query = text(f"""
-            SELECT pending.id, event.* FROM {_PENDING} CROSS JOIN LATERAL (
+            SELECT passes.id, event.* FROM {_PASSES.format(whose=whose)} CROSS JOIN LATERAL (
                 SELECT occurred_at, events.id AS event_id FROM events
-                WHERE events.contact_id = pending.contact_id AND name = :event AND NOT machine
+                WHERE events.contact_id = passes.contact_id AND name = :event AND NOT machine
                 AND occurred_at >= began_at - differ
                 AND (occurred_at > began_at OR events.id > first) {pruned} AND {holds}
                 ORDER BY occurred_at, events.id LIMIT 1
             ) AS event
         """)
-        for row in await tx.execute(query, {**parameters, **whose, "event": event.event}):
+        for row in await tx.execute(query, {**parameters, **given, "event": event.event}):
             first = (row.occurred_at, row.event_id, reason)
             found[row.id] = min(found.get(row.id, first), first)
-    reasons |= {id: reason for id, (*_, reason) in found.items()}
-    await leaving.end_pending(tx, account_id, reasons, now=now)
+    return reasons | {id: reason for id, (*_, reason) in found.items()}

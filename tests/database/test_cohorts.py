@@ -42,3 +42,31 @@ async def test_whoever_was_in_a_lost_cohort_ends_with_its_step_and_what_was_plan
     assert steps == {"entered": (2, 0), "broken_off": (2, 600)}
     assert {each[1] for each in await passes(account, source)} == {state}
     assert await figures(account, source) == {"enrolled": 2, state: 2}
+
+
+async def test_whoever_reached_the_goal_while_its_cohort_was_lost_has_reached_it(account: TestAccount) -> None:
+    source = await automation(account, goal={"event": "purchase"})
+    buyer, gone, other = await people(account, 3)
+    await happens(account, "order.placed", buyer, gone, other)
+    await route(account)
+    assert await form(account, source)
+    await happens(account, "purchase", buyer)
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE contacts SET deleted_at = now() WHERE id = :id"), {"id": gone})
+    await route(account)
+    async with account.transaction() as tx:
+        assert await cohorts.give_up(tx, account.id, source, "automation", 1, "Lost.", now=LATER) == 3
+        converted = text("SELECT contact_id FROM enrollments WHERE converted_at IS NOT NULL")
+        assert (await tx.execute(converted)).scalars().all() == [buyer]
+    assert {contact: (state, why) for contact, state, why in await passes(account, source)} == {
+        buyer: ("exited", "goal"),
+        gone: ("exited", "contact_deleted"),
+        other: ("failed", None),
+    }
+    assert await figures(account, source) == {
+        "enrolled": 3,
+        "exited:goal": 1,
+        "converted": 1,
+        "exited:contact_deleted": 1,
+        "failed": 1,
+    }
