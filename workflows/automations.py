@@ -231,8 +231,9 @@ class AutomationWorkflow:
 
     @workflow.signal
     def follow(self) -> None:
-        """Somebody changed its state, or its times, in the database: look."""
-        self.moved = self.look = True
+        """Somebody changed its state, or its times, in the database: look, and tell the cohorts. It may have been
+        another in between, and have held some."""
+        self.moved = self.untold = self.look = True
 
     @workflow.signal
     def migrate(self, migration: Migration, /) -> None:

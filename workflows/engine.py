@@ -62,6 +62,7 @@ class Cohort:
         self.definitions: dict[int, dict[str, Any]] = {}  # of other versions
         self.migrating: dict[int, int] = {}  # members, and to which version
         self.paused = False
+        self.resumed_at: datetime | None = None
         self.full = False  # the history has no room for more: only what is at work may still end
         self.news = True
         self.catching_up = bool(input.handed_over)
@@ -216,7 +217,7 @@ class Cohort:
             else:
                 self._ask(one, call)
 
-    def _take(self, one: Pass, call: Call, answer: Answer) -> None:
+    def _take(self, one: Pass, call: Call, answer: Answer, asked_at: datetime) -> None:
         """What an activity answered for one contact."""
         self.now = _now()
         if one.ending or not call.is_open:  # it has left meanwhile, or an event was quicker
@@ -224,6 +225,8 @@ class Cohort:
                 self.reports.ended(one, call, self.now, _outcome(call, answer.value), answer.error)
         elif answer.leave is not None:
             one.leave(Ending(answer.left_as, answer.leave))
+        elif answer.held and self.resumed_at and asked_at < self.resumed_at:
+            self._ask(one, call)  # the word of the end of the pause was quicker
         elif answer.held:
             call.stage = "held"
             self.alarms.set(self.now + HELD, one, call)
@@ -321,7 +324,7 @@ class Cohort:
         self.paused = self.news = True
 
     def resume(self) -> None:
-        self.paused, self.news = False, True
+        self.paused, self.news, self.resumed_at = False, True, _now()
         for one in self.passes.values():
             for call in one.open.values():
                 if call.stage == "held" and call.future:

@@ -16,8 +16,9 @@ from activities.journey_inputs import SourceRef
 from activities.routing import as_formed
 from activities.routing_inputs import DueInput
 from channels.sink import Sink
-from database import cohorts, sources
+from database import automations, cohorts, sources
 from database.enrolling import Candidate, enroll
+from marketing.automations import AutomationState
 from tests.automating import LONG, ON_ORDER, SEND, Automating, routed, routing
 from tests.conftest import TestAccount
 from tests.segments import of_contacts
@@ -221,6 +222,22 @@ async def test_whoever_a_short_pause_held_up_goes_on_when_it_ends(automating: Au
         await automating.happens("opened.door", zoe)
         await automating.until_answered(automating.cohort(automation), "send", 2)
         await handle.execute_update(AutomationWorkflow.resume, Command())
+    await automating.gets(zoe, 2)
+
+
+async def test_whoever_was_held_by_a_pause_that_no_workflow_has_heard_of_goes_on_when_it_ends(
+    automating: Automating,
+) -> None:
+    awaited = {"type": "wait_for", "event": "opened.door", "within": "30 days", "then": [SEND]}
+    automation = await automating.activated(SEND, awaited)
+    zoe = await automating.somebody()
+    await automating.happens("order.placed", zoe)
+    await automating.until_it_waits(automation, zoe)
+    async with automating.account.transaction() as tx:
+        await automations.move(tx, automation, AutomationState.PAUSED)
+    await automating.happens("opened.door", zoe)
+    await automating.until_answered(automating.cohort(automation), "send", 2)
+    assert (await automating.api.post(f"/api/automations/{automation}/activate")).is_success
     await automating.gets(zoe, 2)
 
 

@@ -263,6 +263,23 @@ async def test_what_is_held_without_word_of_a_pause_is_asked_again_a_minute_late
     assert timedelta(minutes=1) <= again.now - first.now < timedelta(minutes=2)
 
 
+async def test_what_is_held_is_asked_again_at_once_if_the_end_of_the_pause_was_told_before(temporal: Client) -> None:
+    go_on = asyncio.Event()
+
+    async def slowly(*_: object) -> None:
+        await go_on.wait()
+
+    stand_in = StandIn(lambda *_: SENT if len(stand_in.asked) > 1 else Answer(held=True), slowly)
+    async with carrying(temporal, one_message, 5, stand_in) as cohort:
+        await stand_in.until(lambda: stand_in.asked)
+        await cohort.run.signal(CohortWorkflow.resume)
+        await cohort.progress()  # so it has heard that
+        go_on.set()
+        await cohort.run.result()
+    first, again = (step for _, step in stand_in.asked)
+    assert again.now - first.now < timedelta(minutes=1)
+
+
 async def test_a_cancelled_cohort_ends_where_it_is(temporal: Client) -> None:
     async with carrying(temporal, two_messages, 5, skipping=False) as cohort:
         await cohort.stand_in.until(lambda: cohort.stand_in.is_in("wait:1 day"))
