@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return text
 
 
+def legible(text: str) -> str:
+    """As much of a text as the database can hold."""
+    return text if text.isprintable() else UNPRINTABLE.sub("?", text)
+
+
 # Documents have no word for halves of surrogate pairs: UTF-8 can't write them either.
 PRINTABLE = r"^[^\x00-\x08\x0e-\x1f\x7f]*$"
 Printable = Annotated[str, AfterValidator(printable), Field(json_schema_extra={"pattern": PRINTABLE})]

@@ -27,10 +27,12 @@ from temporalio import activity
 from marketing.assignment import bucket, shared_out
 from marketing.local_times import next_moment
 from marketing.spans import DURATION, ago, ahead, said
+from marketing.text import UNPRINTABLE
 
 T = TypeVar("T")
 
 LONGEST_ACTIVITY = timedelta(minutes=30)
+LONGEST_NAME = 250  # of a step, and of the reason of an exit: indexes keep the one, people read both
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 Duration = str | timedelta  # "3 days", timedelta(days=3)
@@ -88,7 +90,7 @@ class Exit(BaseException):  # so that `except Exception` does not hold anybody b
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = _named("the reason of an exit", reason)
 
 
 class Pass(Protocol):
@@ -220,7 +222,8 @@ class Journey:
         """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time."""
         name = self._name(step, "split")
         place = bucket(f"{self._pass.automation}/{name}", self.contact.id)
-        return str(await self._pass.take("split", name, value=shared_out(shares).of(place)))
+        way = _named("a way of a split", str(shared_out(shares).of(place)))
+        return str(await self._pass.take("split", name, value=way))
 
     # -- what is known of the contact --------------------------------------------------------------------------------
 
@@ -291,12 +294,23 @@ class Journey:
     # -- how a step is taken -----------------------------------------------------------------------------------------
 
     def _name(self, given: str, derived: str) -> str:
-        name = given or derived
+        name = _named("the name of a step", given or derived)
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
 
     async def _ask(self, kind: str, name: str, args: dict[str, Any]) -> Any:
         return await self._pass.take(kind, name, args, asks=kind)
+
+
+def _named(what: str, name: str) -> str:
+    """As it is, if it can be kept; whoever gives another fails alone, where it is given."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is a text, not {name!r}")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{what} has {LONGEST_NAME} characters at the most, not {len(name):,}")
+    if UNPRINTABLE.search(name):
+        raise ValueError(f"{what} has no control characters in it, as {name!r} has")
+    return name
 
 
 def _after(moment: datetime, duration: Duration) -> datetime:

@@ -13,6 +13,8 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from activities.journey_inputs import Caller, LeftAs, Member
+from marketing.text import legible
+from workflows.asked import written
 from workflows.journey import Contact, Exit, Journey, StepFailed, Way
 
 MOST_STEPS = 1000
@@ -37,7 +39,7 @@ class Call:
     step: str
     entered_at: datetime
     kind: str = ""
-    args: dict[str, Any] | None = None
+    args: bytes = b"{}"  # JSON
     asks: str = ""  # the activity
     until: datetime | None = None
     value: Any = None  # what it gives if nobody answers
@@ -192,7 +194,8 @@ class Pass:
         if self.refusals > MOST_REFUSALS:  # code that takes no refusal goes no further: nobody answers this
             return self.loop.create_future()
         number = self.taken
-        self.taken += 1
+        self.taken += 1  # also by what can't be asked: who takes no refusal shall come to an end, and to the same again
+        asked = written(args) if args and number not in self.known else b"{}"
         call = self.open.get(number)
         if number >= MOST_STEPS:
             self._refuse(Ending("failed", problem=f"It has taken {MOST_STEPS:,} steps, and is to end with fewer."))
@@ -200,7 +203,7 @@ class Pass:
             call = self.open[number] = Call(Caller(member=self.member, call=number), step, self.now)
         elif call.step != step:
             self._refuse(self._unlike(call, step))
-        call.kind, call.args, call.asks, call.value = kind, args, asks, value
+        call.kind, call.args, call.asks, call.value = kind, asked, asks, value
         call.until = until and to_minute(until, self.now)
         call.future = self.loop.create_future()
         if number not in self.known:
@@ -252,7 +255,8 @@ class Pass:
         """End the pass, wherever it is."""
         if not self.ending:
             self.desk.endings.append(self)
-            self.stop(ending._replace(problem=ending.problem[:LONGEST_PROBLEM]))
+            problem = legible(ending.problem[:LONGEST_PROBLEM])
+            self.stop(ending._replace(reason=legible(ending.reason), problem=problem))
 
     def stop(self, ending: Ending) -> None:
         """Let no more of the code run."""

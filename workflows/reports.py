@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.common import Priority
 
 from activities.journey_inputs import Caller, Failures, Left, Note, NoteInput
+from marketing.text import legible
 from workflows.journey_inputs import CohortProgress, StepProgress
 from workflows.options import NOTING
 from workflows.passes import Call, Ending, Pass
@@ -51,14 +52,15 @@ class Reports:
 
     def begun(self, one: Pass, call: Call, due: datetime, outcome: str = "", error: str = "") -> None:
         """A step that takes its time."""
-        step = _Step(call.step, call.kind, call.entered_at, None, due, outcome, error)
+        step = _Step(call.step, call.kind, call.entered_at, None, due, legible(outcome), legible(error))
         self._steps[one.member, call.caller.call] = one.began.version, call.caller, step
         self.pressing = True
 
     def ended(
         self, one: Pass, call: Call, now: datetime, outcome: str = "", error: str = "", *, broken_off: bool = False
     ) -> None:
-        step = _Step(call.step, call.kind, call.entered_at, now, call.until, outcome, error, broken_off)
+        told = legible(outcome), legible(error)  # an author's activity may have answered it
+        step = _Step(call.step, call.kind, call.entered_at, now, call.until, *told, broken_off)
         self._steps[one.member, call.caller.call] = one.began.version, call.caller, step
         # The end of a wait says little: what the contact does next is told soon enough.
         self.pressing = self.pressing or call.until is None
