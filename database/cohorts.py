@@ -9,12 +9,14 @@ from uuid import UUID
 
 from sqlalchemy import Row, text
 
-from database import leaving, sources, standings
+from database import leaving, notifications, sources, standings
 from database.engine import Connection, plan_anew
 from database.enrollments import Over, note
 from database.leaving import BEGAN_AT, GOAL
 from database.looking_back import look_back, unheard
 from database.sources import Kind
+from marketing.keyed import keyed_id
+from marketing.notifications import Notification, NotificationKind, how_many
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ _WAITING_TO_BEGIN = text("""
     WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL
 """)
 _INSIDE = text("""
-    SELECT id, version, member FROM enrollments
+    SELECT id, version, member, contact_id FROM enrollments
     WHERE source_id = :source_id AND cohort = :number AND left_at IS NULL ORDER BY version, member
 """)
 
@@ -239,12 +241,14 @@ async def give_up(
     tx: Connection, account_id: UUID, source_id: UUID, kind: Kind, number: int, problem: str, *, now: datetime
 ) -> int:
     """End a cohort, its steps, and the passes of those who are inside: they leave because of what nobody could tell
-    their code any more, or else they fail; or they are cancelled if it is. How many they are."""
+    their code any more, or else they fail, and the people of the account are told; or they are cancelled if it is. How
+    many they are."""
     is_over = await standings.going(tx, kind, source_id, number) == "over"
     source = None if is_over else (await sources.read(tx, [source_id])).get(source_id)
     reasons = await unheard(tx, source, number, now=now) if source else {}
     inside: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row in await tx.execute(_INSIDE, {"source_id": source_id, "number": number}):
+    rows = (await tx.execute(_INSIDE, {"source_id": source_id, "number": number})).all()
+    for row in rows:
         inside[row.version][reasons.get(row.id, "")].append(row.member)
     rest = ("cancelled", now, "cancelled", "") if is_over else ("failed", now, "", problem)
     for version, those in inside.items():
@@ -254,4 +258,14 @@ async def give_up(
         ]
         await note(tx, account_id, source_id, number, version=version, left=left, now=now)
     await note(tx, account_id, source_id, number, version=1, ended=True, now=now)
-    return sum(len(members) for those in inside.values() for members in those.values())
+    if failed := [] if is_over else [row.contact_id for row in rows if row.id not in reasons]:
+        told = Notification(
+            id=keyed_id(now, "lost", source_id, number),
+            kind=NotificationKind.FAILED,
+            source_id=source_id,
+            text=how_many(problem, failed),
+            created_at=now,
+            emailed_at=None,
+        )
+        await notifications.add(tx, account_id, [told])
+    return len(rows)

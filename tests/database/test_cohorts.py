@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from database import cohorts, enrollments, journeys
+from database import cohorts, enrollments, journeys, notifications
 from database.enrollments import Noted
 from database.journeys import Asked
+from marketing.notifications import NotificationKind
 from tests.audience import people
 from tests.conftest import TestAccount
 from tests.database.test_routing import NOW, automation, figures, form, happens, passes, route
@@ -39,6 +40,8 @@ async def test_whoever_was_in_a_lost_cohort_ends_with_its_step_and_what_was_plan
         left = text("SELECT DISTINCT left_at FROM enrollment_steps UNION SELECT DISTINCT left_at FROM enrollments")
         assert list((await tx.execute(left)).scalars()) == [LATER]
         assert set((await tx.execute(text("SELECT DISTINCT state FROM deliveries"))).scalars()) == {"skipped"}
+        told = [each.text for each in await notifications.page(tx, kind=None, source_id=source, after=None, limit=10)]
+    assert told == ([] if cancelled else [f"Lost. (2 contacts, such as {first.contact_id})"])
     assert steps == {"entered": (2, 0), "broken_off": (2, 600)}
     assert {each[1] for each in await passes(account, source)} == {state}
     assert await figures(account, source) == {"enrolled": 2, state: 2}
@@ -58,6 +61,8 @@ async def test_whoever_reached_the_goal_while_its_cohort_was_lost_has_reached_it
         assert await cohorts.give_up(tx, account.id, source, "automation", 1, "Lost.", now=LATER) == 3
         converted = text("SELECT contact_id FROM enrollments WHERE converted_at IS NOT NULL")
         assert (await tx.execute(converted)).scalars().all() == [buyer]
+        (told,) = await notifications.page(tx, kind=None, source_id=source, after=None, limit=10)
+    assert (told.kind, told.text) == (NotificationKind.FAILED, f"Lost. (contact {other})")
     assert {contact: (state, why) for contact, state, why in await passes(account, source)} == {
         buyer: ("exited", "goal"),
         gone: ("exited", "contact_deleted"),
