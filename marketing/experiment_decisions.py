@@ -47,7 +47,7 @@ def _believed_best(results: Results) -> Verdict | None:
         return None
     best = max(results.variants, key=lambda each: (each.belief.probability_to_be_best, each.name == results.control))
     chance = f"{best.belief.probability_to_be_best:.0%}"
-    return Verdict(best.name, "bandit", f"{best.name} is the best with a probability of {chance}. {results.sentence}")
+    return Verdict(best.name, "bandit", f"“{best.name}” is the best with a probability of {chance}. {results.sentence}")
 
 
 def _fallen_back(results: Results, fallback: Fallback) -> Verdict:
@@ -55,4 +55,4 @@ def _fallen_back(results: Results, fallback: Fallback) -> Verdict:
         return Verdict(None, "fallback", f"No winner can be believed, so choose one. {results.sentence}")
     winner = results.control if fallback == "control" else best_so_far(results)
     what = "the control" if fallback == "control" or results.leader is None else "the best so far"
-    return Verdict(winner, "fallback", f"No winner can be believed, so it is {what}, {winner}. {results.sentence}")
+    return Verdict(winner, "fallback", f"No winner can be believed, so it is {what}, “{winner}”. {results.sentence}")

@@ -14,7 +14,7 @@ def sentence(results: Results) -> str:
     leader, pair = results.leader, deciding(results)
     seen = [each for each in results.variants if each.estimate is not None]
     if len(results.variants) == 1:
-        return f"There is only {results.control}: nothing to compare it with."
+        return f"There is only “{results.control}”: nothing to compare it with."
     if len(seen) < 2:
         return "Too early to say: too few variants have been sent to anyone yet."
     if leader is None or pair is None:
@@ -45,11 +45,11 @@ def _against(metric: Metric, ahead: VariantResult, behind: VariantResult, pair: 
     best, second, more = ahead.estimate.value, behind.estimate.value, abs(of.value)
     if metric is _MONEY:
         said = _written([best, second, more, low, high], high - low, 2)
-        rates, unit = f"{ahead.name} earned {said[0]} per recipient, {behind.name} {said[1]}", ""
+        rates, unit = f"“{ahead.name}” earned {said[0]} per recipient, “{behind.name}” {said[1]}", ""
     else:
         said = _written([share * 100 for share in (best, second, more, low, high)], (high - low) * 100, 1)
         rates, unit = (
-            f"{said[0]} % of {ahead.name}'s recipients {_DID[metric]}, {said[1]} % of {behind.name}'s",
+            f"{said[0]} % of those who got “{ahead.name}” {_DID[metric]}, {said[1]} % of those who got “{behind.name}”",
             " points",
         )
     difference = f"{said[2]}{unit} more" if float(said[2].replace(",", "")) else "no difference"
@@ -79,9 +79,7 @@ def _verdict(results: Results, pair: Comparison) -> str:
         return "not to be believed, as the variants did not get the shares of recipients that they should have"
     if results.adaptive:
         chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
-        return (
-            f"shares follow the results, so no test applies: {results.leader} is the best with probability {chance:.2f}"
-        )
+        return f"shares follow the results, so no test applies: “{results.leader}” is the best with probability {chance:.2f}"
     winner = results.winner_at_any_time
     if winner is not None:
         return "it may be believed now, however often you have looked"

@@ -57,7 +57,7 @@ def test_where_nobody_did_anything_the_best_so_far_is_the_control() -> None:
     assert best_so_far(shown) == "B"
     found = verdict(shown, when_significant=False, fallback="best_so_far", due=True)
     assert said(found) == ("B", "fallback") and found
-    assert found.reason.startswith("No winner can be believed, so it is the control, B. ")
+    assert found.reason.startswith("No winner can be believed, so it is the control, “B”. ")
 
 
 def test_a_bandit_ends_with_the_one_that_is_most_likely_the_best() -> None:

@@ -16,7 +16,8 @@ def said(metric: Metric = Metric.OPEN_RATE, *, adaptive: bool = False, **counts:
 
 def test_a_winner_at_any_time() -> None:
     assert said(A=(500, 5_000), B=(605, 5_000)) == (
-        "12.1 % of B's recipients opened, 10.0 % of A's: 2.1 points more (95 % interval 0.9 to 3.3); if they were "
+        "12.1 % of those who got “B” opened, 10.0 % of those who got “A”: 2.1 points more (95 % interval 0.9 "
+        "to 3.3); if they were "
         "equally good, luck alone would show as much in 0.081 % of experiments; it may be believed now, however often "
         "you have looked."
     )
@@ -24,7 +25,8 @@ def test_a_winner_at_any_time() -> None:
 
 def test_a_winner_only_at_the_moment_that_was_planned() -> None:
     assert said(Metric.CLICK_RATE, A=(500, 5_000), B=(575, 5_000)) == (
-        "11.5 % of B's recipients clicked, 10.0 % of A's: 1.5 points more (95 % interval 0.3 to 2.7); if they were "
+        "11.5 % of those who got “B” clicked, 10.0 % of those who got “A”: 1.5 points more (95 % interval 0.3 "
+        "to 2.7); if they were "
         "equally good, luck alone would show as much in 1.5 % of experiments; it may be believed if this was the "
         "moment to look that was planned, and is too early to say if it was not."
     )
@@ -32,7 +34,8 @@ def test_a_winner_only_at_the_moment_that_was_planned() -> None:
 
 def test_too_early_to_say_and_how_many_more_it_takes() -> None:
     assert said(Metric.CONVERSION_RATE, A=(500, 5_000), B=(560, 5_000)) == (
-        "11.2 % of B's recipients converted, 10.0 % of A's: 1.2 points more (95 % interval 0.0 to 2.4); if they were "
+        "11.2 % of those who got “B” converted, 10.0 % of those who got “A”: 1.2 points more (95 % interval "
+        "0.0 to 2.4); if they were "
         "equally good, luck alone would show as much in 5.1 % of experiments; too early to say: about 5,400 more "
         "recipients per variant are needed."
     )
@@ -41,21 +44,22 @@ def test_too_early_to_say_and_how_many_more_it_takes() -> None:
 def test_the_better_one_comes_first_though_it_is_the_control() -> None:
     sentence = said(A=(2_600, 20_000), B=(2_000, 20_000), C=(2_100, 20_000))
     assert sentence.startswith(
-        "13.0 % of A's recipients opened, 10.5 % of C's: 2.5 points more (95 % interval 1.9 to 3.1)"
+        "13.0 % of those who got “A” opened, 10.5 % of those who got “C”: 2.5 points more (95 % interval 1.9 to 3.1)"
     )
     assert "in fewer than 0.01 % of experiments" in sentence
 
 
 def test_no_difference_at_all() -> None:
     assert said(A=(500, 5_000), B=(500, 5_000)) == (
-        "10.0 % of A's recipients opened, 10.0 % of B's: no difference (95 % interval −1.2 to 1.2); too early to say, "
+        "10.0 % of those who got “A” opened, 10.0 % of those who got “B”: no difference (95 % interval −1.2 "
+        "to 1.2); too early to say, "
         "and so small a difference may never be found."
     )
 
 
 def test_small_rates_have_as_many_decimals_as_they_are_worth() -> None:
     assert said(A=(2_600, 1_000_000), B=(2_900, 1_000_000)).startswith(
-        "0.29 % of B's recipients opened, 0.26 % of A's: 0.03 points more (95 % interval 0.02 to 0.04)"
+        "0.29 % of those who got “B” opened, 0.26 % of those who got “A”: 0.03 points more (95 % interval 0.02 to 0.04)"
     )
 
 
@@ -73,13 +77,13 @@ def test_revenue_is_told_per_recipient() -> None:
         for name, total, log in (("A", 10_000, 400), ("B", 12_345_000, 700))
     ]
     sentence = analyse(counts, MONEY).sentence
-    assert sentence.startswith("B earned 1,234.50 per recipient, A 1.00: 1,233.50 more (95 % interval ")
+    assert sentence.startswith("“B” earned 1,234.50 per recipient, “A” 1.00: 1,233.50 more (95 % interval ")
 
 
 @pytest.mark.parametrize(
     ("counts", "sentence"),
     [
-        ({"A": (5, 50)}, "There is only A: nothing to compare it with."),
+        ({"A": (5, 50)}, "There is only “A”: nothing to compare it with."),
         ({"A": (0, 0), "B": (5, 50)}, "Too early to say: too few variants have been sent to anyone yet."),
         ({"A": (0, 50), "B": (0, 50)}, "Nothing to tell the variants apart: nobody has opened so far."),
         ({"A": (50, 50), "B": (50, 50)}, "Nothing to tell the variants apart: everybody has opened so far."),
@@ -103,5 +107,5 @@ def test_a_mismatch_is_the_last_word() -> None:
 
 def test_of_a_bandit_only_beliefs_are_told() -> None:
     sentence = said(A=(500, 5_000), B=(605, 5_000), adaptive=True)
-    assert sentence.endswith("shares follow the results, so no test applies: B is the best with probability 1.00.")
+    assert sentence.endswith("shares follow the results, so no test applies: “B” is the best with probability 1.00.")
     assert "luck" not in sentence
