@@ -79,7 +79,8 @@ def _verdict(results: Results, pair: Comparison) -> str:
         return "not to be believed, as the variants did not get the shares of recipients that they should have"
     if results.adaptive:
         chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
-        return f"shares follow the results, so no test applies: “{results.leader}” is the best with probability {chance:.2f}"
+        best = f"“{results.leader}” is the best with probability {chance:.2f}"
+        return f"shares follow the results, so no test applies: {best}"
     winner = results.winner_at_any_time
     if winner is not None:
         return "it may be believed now, however often you have looked"
