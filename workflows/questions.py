@@ -5,17 +5,19 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.common import Priority
 from temporalio.exceptions import ActivityError
 
 from activities.journey_inputs import Answer, Caller, StepCall
+from workflows.asked import read
 from workflows.options import STEPPING
 from workflows.passes import Call, Pass
 
 # So many activities at a time: what comes of them still fits into a history that is full (10,000 events).
 AT_ONCE = 100
+# Bytes that these take along, in one request to Temporal: it has 4 MiB at the most.
+AT_WORK = 2 << 20
 
 Group = list[tuple[Pass, Call]]
 Take = Callable[[Pass, Call, Answer, datetime], None]
@@ -27,6 +29,7 @@ class Questions:
     def __init__(self, ids: dict[str, Any], priority: Priority, take: Take) -> None:
         self.asking = 0  # activities at work
         self.answered = False  # one has come back
+        self._size = 0  # of what those at work took along
         self._ids = ids
         self._priority = priority
         self._take = take
@@ -34,15 +37,18 @@ class Questions:
 
     def put(self, one: Pass, call: Call) -> None:
         call.stage = "queued"
-        key = (call.asks, call.step, call.attempt, to_json(call.args), _over_at(call))
+        key = (call.asks, call.step, call.attempt, call.args, _over_at(call))
         self._groups.setdefault(key, []).append((one, call))
 
     def ask(self, now: datetime) -> None:
         """As many as may be at work at a time. Others may join those that must wait."""
         for key in list(self._groups)[: AT_ONCE - self.asking]:
+            if self.asking and self._size + len(key[3]) > AT_WORK:
+                break
             group = [(one, call) for one, call in self._groups.pop(key) if call.is_open and not one.ending]
             if group:
                 self.asking += 1
+                self._size += len(key[3])
                 asyncio.create_task(self._ask(group, now))  # noqa: RUF006  # the loop of a workflow keeps its tasks
 
     async def _ask(self, group: Group, now: datetime) -> None:
@@ -53,7 +59,7 @@ class Questions:
         step = StepCall(
             **self._ids,
             step=first.step,
-            args=first.args or {},
+            args=read(first.args),
             callers=callers,
             attempt=first.attempt,
             now=now,
@@ -77,6 +83,7 @@ class Questions:
         for (one, call), answer in zip(group, answers, strict=True):
             self._take(one, call, answer, now)
         self.asking -= 1
+        self._size -= len(first.args)
         self.answered = True
 
 
