@@ -91,7 +91,9 @@ _NOT_OURS = (ValueError, LookupError, TypeError)  # no JSON, or without what we 
 def _reason(answer: "httpx.Response") -> str:
     """Why the API said no; if somebody else did, such as a proxy, who and what."""
     try:
-        return str(answer.json()["detail"])
+        said = answer.json()
+        others = [f"{each['part']}: {each['message']}" for each in said.get("problems", ())[1:]]
+        return "\n".join([str(said["detail"]), *others])
     except _NOT_OURS:
         return f"{answer.url.copy_with(query=None)} answers {answer.status_code} {answer.reason_phrase}".rstrip()
 

@@ -1,9 +1,11 @@
 """May this automation be activated? Everything that stands in the way, each with its place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from activities.launches import find_problems as problems_of_campaign
 from activities.launches import sender_problems
@@ -20,10 +22,12 @@ from marketing.content import ContentError, EmailContent, read
 from marketing.exits import ExitIf
 from marketing.problems import Problem, Severity, problems
 from marketing.segments import path, segments_in
-from marketing.steps import Activity, AddTo, Branch, CreateCampaign, Notify, RemoveFrom, Send, Step, walk
+from marketing.steps import Activity, AddTo, Branch, CreateCampaign, Notify, RemoveFrom, Send, walk
 from marketing.stored_segments import SegmentState
 from marketing.triggers import OnSchedule, OnSegmentEntered, OnSegmentLeft
 from workflows.code import Loaded
+
+Steps = Sequence[tuple[str, BaseModel]]  # each with its place
 
 
 async def check_activatable(tx: Connection, account_id: UUID, automation: Automation, code: Loaded) -> list[Problem]:
@@ -33,9 +37,10 @@ async def check_activatable(tx: Connection, account_id: UUID, automation: Automa
         Conflict: with every problem that stands in the way.
     """
     definition = automation.definition
-    await stored_segments.keep(tx, [segment_id for _, segment_id in _segments(definition)])
+    steps = _steps(definition, code)
+    await stored_segments.keep(tx, [segment_id for _, segment_id in _segments(definition, steps)])
     account = await accounts.read(tx, account_id)
-    found = [each async for each in _Checks(tx, account, code).problems(definition)]
+    found = [each async for each in _Checks(tx, account, code).problems(definition, steps)]
     wrong = [each for each in found if each.severity is Severity.ERROR]
     if wrong:
         more = f" And {len(wrong) - 1} more, see `problems`." if len(wrong) > 1 else ""
@@ -58,7 +63,13 @@ async def _check_for_circles(tx: Connection, automation: Automation) -> None:
         )
 
 
-def _segments(definition: AutomationDefinition) -> Iterator[tuple[str, UUID]]:
+def _steps(definition: AutomationDefinition, code: Loaded) -> Steps:
+    """Those of the newest code, as far as its text says them, or else those of the definition; each with its place."""
+    written = code.newest(definition.code or "")
+    return written.steps if written else [(path(place), step) for place, step in walk(definition.steps)]
+
+
+def _segments(definition: AutomationDefinition, steps: Steps) -> Iterator[tuple[str, UUID]]:
     """Each segment that is looked at, with its place."""
     trigger = definition.trigger
     if isinstance(trigger, OnSegmentEntered | OnSegmentLeft | OnSchedule):
@@ -68,9 +79,9 @@ def _segments(definition: AutomationDefinition) -> Iterator[tuple[str, UUID]]:
     for number, each in enumerate(definition.exit_on):
         for asked in segments_in(each.if_) if isinstance(each, ExitIf) else ():
             yield f"exit_on.{number}.if", asked
-    for place, step in walk(definition.steps):
+    for place, step in steps:
         for asked in segments_in(step.if_) if isinstance(step, Branch) else ():
-            yield f"{path(place)}.if", asked
+            yield f"{place}.if", asked
 
 
 def _error(code: str, part: str, message: str) -> Problem:
@@ -85,19 +96,19 @@ class _Checks:
         self._account = account
         self._code = code
 
-    async def problems(self, definition: AutomationDefinition) -> AsyncIterator[Problem]:
+    async def problems(self, definition: AutomationDefinition, steps: Steps) -> AsyncIterator[Problem]:
         if definition.code and self._code.newest(definition.code) is None:
             yield _error("unknown_code", "code", f"No file of automations has {definition.code!r} any more.")
         if definition.topic and definition.topic not in {topic.key for topic in self._account.topics}:
             yield _error("unknown_topic", "topic", f"The account has no topic {definition.topic!r}.")
-        for each in await self._of_segments(definition):
+        for each in await self._of_segments(definition, steps):
             yield each
-        for place, step in walk(definition.steps):
-            for each in await self._of_step(step, path(place)):
+        for place, step in steps:
+            for each in await self._of_step(step, place):
                 yield each
 
-    async def _of_segments(self, definition: AutomationDefinition) -> list[Problem]:
-        named = list(_segments(definition))
+    async def _of_segments(self, definition: AutomationDefinition, steps: Steps) -> list[Problem]:
+        named = list(_segments(definition, steps))
         known = await stored_segments.standings(self._tx, [segment_id for _, segment_id in named])
         found = []
         for place, segment_id in named:
@@ -110,7 +121,7 @@ class _Checks:
                 found.append(_error("segment_building", place, message))
         return found
 
-    async def _of_step(self, step: Step, place: str) -> list[Problem]:
+    async def _of_step(self, step: BaseModel, place: str) -> list[Problem]:
         match step:
             case Send():
                 return [*self._of_channels(step, place), *await self._of_message(step, place)]

@@ -11,13 +11,14 @@ from pydantic import BaseModel, Field
 from api.auth import Editor, Viewer
 from api.errors import Conflict, Malformed, NotFound
 from api.paging import Cursor, Limit, Page, page_of
-from database import stored_segments
+from database import code_automations, stored_segments
 from database.engine import Connection
 from database.stored_segments import Segment, SegmentFilter, User
 from marketing.segment_sentences import describe
 from marketing.segments import Criteria, follows, segments_in, written
 from marketing.stored_segments import SegmentDefinition, SegmentKind, SegmentState, loop, named_in
 from marketing.text import Printable
+from workflows.code import Loaded
 from workflows.segments import start_refresh
 
 router = APIRouter(prefix="/api/segments", tags=["segments"])
@@ -87,7 +88,10 @@ async def replace_segment(
         if definition.kind is not segment.kind:
             raise Conflict(f"This segment is {segment.kind} and stays so. Make another one: POST /api/segments.")
         if definition.name != segment.name:
-            _check_unused(f"“{segment.name}” is called by its name by", await stored_segments.callers(tx, segment))
+            callers = await stored_segments.callers(tx, segment)
+            if segment.kind is SegmentKind.STATIC:
+                callers += await _in_code(tx, segment, None, request)
+            _check_unused(f"“{segment.name}” is called by its name by", callers)
         await check_named(tx, definition.criteria, "body.criteria")
         await _check_for_loops(tx, segment_id, definition)
         replaced = await stored_segments.replace(tx, caller.account_id, segment, definition)
@@ -98,12 +102,13 @@ async def replace_segment(
 
 
 @router.delete(_ONE, status_code=204)
-async def delete_segment(segment_id: UUID, caller: Editor) -> None:
+async def delete_segment(segment_id: UUID, request: Request, caller: Editor) -> None:
     """Delete a segment that no other segment and no open campaign uses. Drafts are told when they are launched."""
     async with caller.transaction() as tx:
         await stored_segments.alone(tx, caller.account_id)
         segment = await find(tx, segment_id, lock=True)
-        _check_unused(f"“{segment.name}” is used by", await stored_segments.users(tx, segment_id))
+        users = await stored_segments.users(tx, segment_id) + await _in_code(tx, segment, segment_id, request)
+        _check_unused(f"“{segment.name}” is used by", users)
         await stored_segments.remove(tx, segment_id)
 
 
@@ -120,6 +125,12 @@ async def refresh_segment(segment_id: UUID, request: Request, caller: Editor) ->
 
 
 # -- what is checked, and told ---------------------------------------------------------------------------------------
+
+
+async def _in_code(tx: Connection, segment: Segment, segment_id: UUID | None, request: Request) -> list[User]:
+    """The automations in Python that know it by its name, or by this id."""
+    code: Loaded = request.app.state.code
+    return await code_automations.at_work(tx, code.naming("segment", segment.name, segment_id))
 
 
 def _check_unused(told: str, users: Sequence[User]) -> None:

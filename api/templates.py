@@ -5,17 +5,18 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from api.auth import Editor, Viewer
 from api.errors import Conflict, Malformed, NotFound
 from api.paging import Cursor, Limit, Page, page_of
-from database import automations, templates
+from database import automations, code_automations, templates
 from database.engine import Connection
 from database.templates import Template
 from marketing.content import ContentError, prepare
 from marketing.templates import TemplateDefinition
+from workflows.code import Loaded
 
 router = APIRouter(prefix="/api/templates", tags=["templates"])
 
@@ -71,22 +72,24 @@ async def read_template(
 
 
 @router.put("/{template_id}")
-async def replace_template(template_id: UUID, definition: TemplateDefinition, caller: Editor) -> TemplateAnswer:
+async def replace_template(
+    template_id: UUID, definition: TemplateDefinition, request: Request, caller: Editor
+) -> TemplateAnswer:
     """Make a new version. Drafts and automations take it from now on; campaigns keep what they were launched with."""
     await asyncio.to_thread(_check, definition)  # up to half a second for the largest
     async with caller.transaction() as tx:
         known = _found(await templates.read(tx, template_id)).summary
         if known.name != definition.name:
-            await _check_unsent(tx, None, known.name)
+            await _check_unsent(tx, None, known.name, request.app.state.code)
         return _answer(_found(await templates.replace(tx, caller.account_id, template_id, definition)))
 
 
 @router.delete("/{template_id}", status_code=204)
-async def delete_template(template_id: UUID, caller: Editor) -> None:
+async def delete_template(template_id: UUID, request: Request, caller: Editor) -> None:
     """Take a template away from drafts; campaigns that were launched with it go on."""
     async with caller.transaction() as tx:
         known = _found(await templates.read(tx, template_id)).summary
-        await _check_unsent(tx, template_id, known.name)
+        await _check_unsent(tx, template_id, known.name, request.app.state.code)
         await templates.delete(tx, template_id)
 
 
@@ -99,9 +102,11 @@ def _found(template: Template | None) -> Template:
     return template
 
 
-async def _check_unsent(tx: Connection, template_id: UUID | None, name: str) -> None:
+async def _check_unsent(tx: Connection, template_id: UUID | None, name: str, code: Loaded) -> None:
     """A 409 if automations send it: they take it as it is at that moment."""
     users = await automations.sending(tx, template_id, name)
+    in_code = await code_automations.at_work(tx, code.naming("template", name, template_id))
+    users += [(each.id, each.name) for each in in_code]
     if users:
         who = ", ".join(f"“{each}”" for _, each in users[:3])
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""

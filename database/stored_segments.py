@@ -200,7 +200,7 @@ class User:
 
 
 # What newcomers go through, and earlier versions that somebody is still inside of.
-_VERSIONS_AT_WORK = """
+VERSIONS_AT_WORK = """
     automations JOIN automation_versions ON automation_id = automations.id
     WHERE state <> 'draft' AND deleted_at IS NULL AND (automation_versions.version = automations.version OR EXISTS (
         SELECT FROM enrollments WHERE source_id = automations.id AND left_at IS NULL
@@ -221,7 +221,7 @@ async def users(tx: Connection, segment_id: UUID, limit: int = 20) -> list[User]
             WHERE launched_at IS NOT NULL AND finished_at IS NULL AND deleted_at IS NULL
             AND strpos(concat(plan -> 'audience', plan -> 'automation'), :id) > 0
             UNION ALL
-            SELECT DISTINCT 'automation', automations.id, name FROM {_VERSIONS_AT_WORK} AND (
+            SELECT DISTINCT 'automation', automations.id, name FROM {VERSIONS_AT_WORK} AND (
                 strpos(CAST(definition AS text), :id) > 0
                 OR jsonb_path_exists(definition, '$.** ? (@.segment == $name)', (
                     SELECT jsonb_build_object('name', segments.name) FROM segments
@@ -239,7 +239,7 @@ async def callers(tx: Connection, segment: Segment, limit: int = 20) -> list[Use
         return []
     rows = await tx.execute(
         text(f"""
-            SELECT DISTINCT automations.id, name FROM {_VERSIONS_AT_WORK}
+            SELECT DISTINCT automations.id, name FROM {VERSIONS_AT_WORK}
             AND jsonb_path_exists(
                 definition, '$.** ? (@.segment == $name)', jsonb_build_object('name', CAST(:name AS text)))
             ORDER BY id LIMIT :limit

@@ -16,6 +16,7 @@ from temporalio.client import Client
 from api.app import create_app
 from database.engine import Database
 from local_stack import EmbeddedTemporal, free_port
+from tests.audience import EMAIL
 from tests.commands import carillon
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
 from tests.database.test_code_automations import inside_code
@@ -146,6 +147,12 @@ async def url(database: Database, temporal: Client) -> AsyncIterator[str]:
 
 
 async def test_activate_makes_it_an_automation_of_the_account_once(url: str, account: TestAccount) -> None:
+    status, refused = await automations("activate", "welcome", "--url", url, CARILLON_API_KEY=account.key)
+    missing = re.findall(r"^(?:carillon: .*: )?(welcome.py:\d+)\.template: .*'(.*)'", refused, re.MULTILINE)
+    assert status == 1 and [name for _, name in missing] == ["welcome", "showcase", "re-engagement"], refused
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {account.key}"}) as api:
+        for name in ("welcome", "showcase", "re-engagement"):
+            (await api.post("/api/templates", json={**EMAIL, "name": name})).raise_for_status()
     said = [await automations("activate", "welcome", "--url", url, CARILLON_API_KEY=account.key) for _ in range(2)]
     async with account.transaction() as tx:
         rows = (await tx.execute(text("SELECT id, code, state, version FROM automations"))).all()

@@ -1,12 +1,15 @@
 """Which function is an automation that is written in Python?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
+from pydantic import BaseModel
+from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 from temporalio.workflow import SandboxImportNotificationPolicy
@@ -34,6 +37,7 @@ class Written:
     function: Way
     file: Path
     line: int
+    steps: Sequence[tuple[str, BaseModel]] = ()  # those that the text says all of, each with its place
 
     @property
     def place(self) -> str:
@@ -51,6 +55,15 @@ class Loaded:
         """The automation of that name with the highest version."""
         versions = [version for each, version in self.automations if each == name]
         return self.automations[name, max(versions)] if versions else None
+
+    def naming(self, field: str, name: str, id: UUID | None) -> list[tuple[str, int]]:
+        """The automations, and their versions, in which steps have this name in such a field, or the id anywhere."""
+        said = [f'"{field}":{to_json(name).decode()}', *([str(id)] if id else [])]
+        return [
+            key
+            for key, written in self.automations.items()
+            if any(each in step.model_dump_json(by_alias=True) for _, step in written.steps for each in said)
+        ]
 
 
 _KNOWN: dict[tuple[str, int], Way] = {}

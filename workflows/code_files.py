@@ -23,7 +23,7 @@ from temporalio.worker.workflow_sandbox._restrictions import RestrictionContext
 from marketing.automations import AutomationDefinition
 from workflows.code import Loaded, Written, copy_of, forget, know
 from workflows.code_rules import broken_rules
-from workflows.code_steps import wrong_steps
+from workflows.code_steps import known_steps, wrong_steps
 from workflows.journey import AutomationCode
 
 ENTRY_POINTS = "carillon.automations"
@@ -35,6 +35,7 @@ class CannotLoad(Exception):
 
 
 class _Module(NamedTuple):
+    tree: ast.Module
     code: CodeType
     file: Path
 
@@ -132,7 +133,7 @@ def _read(folder: Path) -> list[str]:
             problems.append(f"{file}{line}: {error.msg if isinstance(error, SyntaxError) else error}")
             continue
         problems += [f"{file}:{line}: {text}" for line, text in sorted([*broken_rules(tree), *wrong_steps(tree)])]
-        _FILES.modules[f"{package}.{file.stem}"] = _Module(code, file)
+        _FILES.modules[f"{package}.{file.stem}"] = _Module(tree, code, file)
     if problems:
         raise CannotLoad("\n".join(problems))
     return [f"{package}.{file.stem}" for file in files]
@@ -172,7 +173,8 @@ def _automations(module: ModuleType) -> Iterator[Written]:
         code = getattr(function, "automation", None)
         if not isinstance(code, AutomationCode) or function.__module__ != module.__name__:
             continue
-        file, line = _FILES.modules[module.__name__].file, function.__code__.co_firstlineno
+        tree, _, file = _FILES.modules[module.__name__]
+        line = function.__code__.co_firstlineno
         if not iscoroutinefunction(function) or len(signature(function).parameters) != 2:
             raise CannotLoad(f"{file}:{line}: write it as `async def {function.__name__}(contact, journey)`")
         terms = {each.name: getattr(code, each.name) for each in fields(code) if each.name != "version"}
@@ -180,7 +182,8 @@ def _automations(module: ModuleType) -> Iterator[Written]:
             definition = AutomationDefinition.model_validate(terms | {"code": code.name})
         except ValidationError as error:
             raise CannotLoad("\n".join(f"{file}:{line}: {problem}" for problem in _problems(error))) from None
-        yield Written(code.name, code.version, definition, function, file, line)
+        steps = [(f"{file.name}:{line}", step) for line, step in known_steps(tree, function.__name__)]
+        yield Written(code.name, code.version, definition, function, file, line, steps)
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

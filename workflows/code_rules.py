@@ -3,7 +3,7 @@
 import ast
 import builtins
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 # A pass is run again from its start whenever a worker takes it over, and must then come to where it stood.
@@ -98,10 +98,16 @@ def _origin(node: ast.ImportFrom) -> str:
 def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
     """The top-level statements that run where passes do: all that is no definition, the automations, and what these
     name in turn, but for activities."""
+    code = [node for node in tree.body if not isinstance(node, _DEFINITIONS)]
+    automations = [node for node in tree.body if decorated(node, "workflows.journey.automation", meanings)]
+    return named_by([*code, *automations], tree, meanings)
+
+
+def named_by(statements: Sequence[ast.stmt], tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
+    """These, and the definitions of the module that they name in turn, but for activities."""
     by_name = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
     activities = {name for name, node in by_name.items() if decorated(node, "temporalio.activity.defn", meanings)}
-    waiting = [node for node in tree.body if not isinstance(node, _DEFINITIONS)]
-    waiting += [node for node in by_name.values() if decorated(node, "workflows.journey.automation", meanings)]
+    waiting = list(statements)
     reached: list[ast.stmt] = []
     while waiting:
         node = waiting.pop()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from inspect import iscoroutinefunction, signature
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import from_json, to_json
@@ -13,8 +13,8 @@ from pydantic_core import from_json, to_json
 from marketing.kinds import told
 from marketing.segment_names import Duration
 from marketing.segment_nodes import Node
-from marketing.steps import KINDS, STEP_TYPES, Weight
-from workflows.code_rules import Broken, decorated, dotted, meanings_in
+from marketing.steps import KINDS, STEP_TYPES, Activity, Weight
+from workflows.code_rules import Broken, decorated, dotted, meanings_in, named_by
 from workflows.journey import Journey, time_for_activity
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -37,8 +37,7 @@ def _short(within: str | None) -> str | None:
     return within
 
 
-class _Activity(Node):
-    function: str
+class _Activity(Activity):
     within: Annotated[Duration | None, AfterValidator(_short)] = None
 
 
@@ -66,13 +65,31 @@ def arguments(call: ast.Call, kind: str, value: Callable[[ast.expr], Any]) -> di
     return {name: each for name, each in bound.arguments.items() if name not in ("self", "step")}
 
 
+class Known(NamedTuple):
+    """A step that the text says all of, and its line; as the declarative form has it, where `matches` is a `branch`."""
+
+    line: int
+    step: BaseModel
+
+
 def wrong_steps(tree: ast.Module) -> list[Broken]:
     """The steps of a module that would fail whenever a contact came to them, and those that nobody waits for."""
     return sorted(set(_Reader(tree).wrong(tree, frozenset())))
 
 
+def known_steps(tree: ast.Module, automation: str) -> list[Known]:
+    """The steps in the function of an automation, and in those of its module that this names in turn."""
+    reader = _Reader(tree)
+    for _ in reader.wrong(tree, frozenset()):
+        """What is wrong was told already."""
+    function = [node for node in tree.body if isinstance(node, ast.AsyncFunctionDef) and node.name == automation]
+    within = [range(node.lineno, (node.end_lineno or 0) + 1) for node in named_by(function, tree, reader.meanings)]
+    return [each for each in reader.known if any(each.line in lines for lines in within)]
+
+
 class _Reader:
     def __init__(self, tree: ast.Module) -> None:
+        self.known: list[Known] = []
         self.meanings = meanings_in(tree)
         self.loaded = {each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and _is_loaded(each)}
         self.constants = _constants(tree)
@@ -153,7 +170,7 @@ class _Reader:
         if not (args := _declared(kind, args)):
             return
         try:
-            _MODELS[kind].model_validate(args)
+            self.known.append(Known(call.lineno, _MODELS[kind].model_validate(args)))
         except ValidationError as error:
             for each in error.errors(include_url=False, include_input=False):
                 first, *rest = each["loc"] or ("",)
@@ -182,7 +199,8 @@ def _declared(kind: str, args: dict[str, Any]) -> dict[str, Any]:
         case "matches":
             return {"type": "branch", "if": args["criteria"]}
         case "activity":
-            return {name: each for name, each in args.items() if name != "arguments"}
+            within = {"within": args["within"]} if "within" in args else {}
+            return {"type": kind, "name": args["function"], **within}
         case "split" | "engagement":
             return args or {"since": None}
     return {"type": kind, **args}

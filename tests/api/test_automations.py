@@ -17,6 +17,7 @@ from tests.audience import EMAIL, people
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from tests.segments import segment
 from workflows.code import Loaded, Written
+from workflows.code_files import load
 
 WAIT: Any = {"type": "wait", "duration": "1 day"}
 WELCOME: dict[str, Any] = {
@@ -389,3 +390,60 @@ async def test_code_is_named_and_tells_what_it_is_by_itself(with_code: Any) -> N
         assert (await api.get(path)).json()["version"] == 3
         newer = (await api.post(f"{path}/activate")).json()
         assert (newer["version"], newer["reentry"]) == (4, "always")
+
+
+NUDGE = {"name": "Nudge", "code": "nudge"}
+SENDING = """\
+from workflows.journey import automation, on_event
+
+ENGAGED = {{"all": [{{"segment": "{looked_into}"}}]}}
+
+@automation("nudge", trigger=on_event("contact.subscribed"))
+async def nudge(contact, journey):
+    await greet(journey)
+    if not await journey.matches(ENGAGED):
+        await journey.add_to("Sleepers")
+    await journey.send(template_of(contact))
+
+async def greet(journey):
+    await journey.send("Hello")
+
+async def not_called(journey):
+    await journey.send("Nobody gets this")
+
+def template_of(contact):
+    return "Only the pass knows"
+"""
+
+
+async def test_what_the_text_of_code_names_must_be_there_and_stay(
+    account: TestAccount, database: Database, temporal: Client, tmp_path: Path
+) -> None:
+    app = create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    async with client_for(app, account.key) as api:
+        looked_into = await segment(api, "Readers")
+        (tmp_path / "nudge.py").write_text(SENDING.format(looked_into=looked_into))
+        app.state.code = load([tmp_path])
+        path = f"/api/automations/{(await api.post('/api/automations', json=NUDGE)).json()['id']}"
+        refused = await api.post(f"{path}/activate")
+        found = {each["part"]: each["code"] for each in refused.json()["problems"]}
+        assert refused.status_code == 409
+        assert found == {"nudge.py:9.segment": "unknown_segment", "nudge.py:13.template": "no_template"}
+
+        unstoppable = {**EMAIL, "name": "Hello", "html": "<p>No way out.</p>"}
+        hello = f"/api/templates/{(await api.post('/api/templates', json=unstoppable)).json()['id']}"
+        sleepers = await api.post("/api/segments", json={"name": "Sleepers", "kind": "static"})
+        refused = await api.post(f"{path}/activate")
+        assert [each["part"] for each in refused.json()["problems"]] == ["nudge.py:13.template.html"], refused.text
+        assert (await api.put(hello, json={**EMAIL, "name": "Hello"})).status_code == 200
+        assert (await api.post(f"{path}/activate")).status_code == 202
+
+        used = [hello, f"/api/segments/{looked_into}", f"/api/segments/{sleepers.json()['id']}"]
+        for each in used:
+            refused = await api.delete(each)
+            assert (refused.status_code, [user["name"] for user in refused.json()["used_by"]]) == (409, ["Nudge"])
+        assert (await api.put(hello, json={**EMAIL, "name": "Good day"})).status_code == 409
+        assert (await api.put(used[2], json={"name": "Dozers", "kind": "static"})).status_code == 409
+        assert (await api.post(f"{path}/cancel")).status_code == 200
+        for each in used:
+            assert (await api.delete(each)).status_code == 204
