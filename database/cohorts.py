@@ -1,7 +1,7 @@
 """How are those who wait put together, up to a thousand at a time, for one workflow to carry them?"""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -215,6 +215,27 @@ async def cancel(tx: Connection, account_id: UUID, source_id: UUID, reason: str,
     of = (tx, account_id, source_id, reason or "cancelled")
     await leaving.cancel_pending(*of, now=now, limit=CANCELLED_AT_ONCE)
     await tx.execute(_CANCEL, {"source_id": source_id, "now": now})
+
+
+# Where nothing is cancelled, nobody is looked for.
+_LEAVING = text("""
+    WITH cancelled AS MATERIALIZED (
+        SELECT number FROM cohorts WHERE source_id = :source_id AND state = 'open' AND ended_at IS NOT NULL
+    )
+    SELECT cohort, version, array_agg(member ORDER BY member) AS members FROM enrollments
+    WHERE (SELECT count(*) FROM cancelled) > 0 AND source_id = :source_id AND left_at IS NULL
+    AND contact_id = ANY (CAST(:contacts AS uuid[])) AND cohort IN (SELECT number FROM cancelled)
+    GROUP BY cohort, version ORDER BY cohort, version
+""")
+
+
+async def let_go(
+    tx: Connection, account_id: UUID, source_id: UUID, contacts: Collection[UUID], *, now: datetime
+) -> None:
+    """Those of them whose cohort is cancelled have left, though its workflow may not have heard of it yet."""
+    for row in (await tx.execute(_LEAVING, {"source_id": source_id, "contacts": list(contacts)})).all():
+        left = [Over(row.members, "cancelled", now, "cancelled", "", converted=False)]
+        await note(tx, account_id, source_id, row.cohort, version=row.version, left=left, now=now)
 
 
 # -- those that were lost --------------------------------------------------------------------------------------------

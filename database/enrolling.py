@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import text
 
-from database import notifications, step_counters
+from database import cohorts, notifications, step_counters
 from database.engine import Connection, plan_anew
 from database.segments import condition, plan_well
 from database.sources import Source
@@ -118,6 +118,7 @@ async def enroll_each(
     if not candidates:
         return {}
     await plan_anew(tx)
+    await cohorts.let_go(tx, account_id, source.id, {each.contact_id for each in candidates}, now=now)
     terms = source.terms
     parameters: dict[str, Any] = {}
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from database import cohorts, enrollments, journeys, notifications
+from database import automations, cohorts, enrollments, journeys, notifications
 from database.enrollments import Noted
 from database.journeys import Asked
+from marketing.automations import AutomationState
 from marketing.notifications import NotificationKind
 from tests.audience import people
 from tests.conftest import TestAccount
@@ -75,3 +76,30 @@ async def test_whoever_reached_the_goal_while_its_cohort_was_lost_has_reached_it
         "exited:contact_deleted": 1,
         "failed": 1,
     }
+
+
+@pytest.mark.parametrize("reentry", ["once", "always"])
+async def test_whoever_is_cancelled_is_not_inside_any_more_though_its_cohort_has_not_heard_of_it(
+    account: TestAccount, reentry: str
+) -> None:
+    source = await automation(account, reentry=reentry)
+    zoe, joe = await people(account, 2)
+    await happens(account, "order.placed", zoe, joe)
+    await route(account)
+    assert await form(account, source)
+    async with account.transaction() as tx:
+        waiting = Noted([0, 1], [0, 0], "wait", "wait", NOW, None, None, "", "")
+        await enrollments.note(tx, account.id, source, 1, version=1, steps=[waiting], now=NOW)
+        await automations.cancel(tx, account.id, source, now=NOW)
+        await automations.move(tx, source, AutomationState.ACTIVE)
+    await happens(account, "order.placed", zoe)
+    await route(account)
+    again = [(zoe, "pending", None)] if reentry == "always" else []
+    assert await passes(account, source) == [(zoe, "cancelled", "cancelled"), (joe, "active", None), *again]
+    async with account.transaction() as tx:  # the cohort hears of it
+        assert await cohorts.give_up(tx, account.id, source, "automation", 1, "", now=LATER) == 1
+        counted = text("SELECT name, n FROM step_counters WHERE source_id = :id AND step <> ''")
+        steps = {row.name: row.n for row in await tx.execute(counted, {"id": source})}
+    assert steps == {"entered": 2, "broken_off": 2}
+    counted_in = {"enrolled": 3} if again else {"enrolled": 2, "refused:once": 1}
+    assert await figures(account, source) == {**counted_in, "cancelled": 2}
