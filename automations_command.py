@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -189,14 +190,18 @@ async def _check(automation: UUID | None, most: int) -> tuple[int, int, int]:
 
 
 def loaded() -> "Loaded":
-    """What is on disk.
+    """What is on disk. A folder here that looks like it and is not read is told of.
 
     Raises:
         CannotStart: something is wrong there; all of it, with file and line.
     """
-    from workflows.code_files import CannotLoad, folders, load
+    from workflows.code_files import READY_MADE, CannotLoad, folders, load
 
+    named = settings().automation_folders
+    here = Path(READY_MADE.name).absolute()
+    if not named and here.is_dir() and not here.samefile(READY_MADE):
+        print(f"carillon: {here} is not read: CARILLON_AUTOMATIONS={here.name} has it read", file=sys.stderr)
     try:
-        return load(folders(settings().automation_folders))
+        return load(folders(named))
     except CannotLoad as error:
         raise CannotStart(f"automations can't be loaded:\n{error}") from None

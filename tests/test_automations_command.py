@@ -14,6 +14,7 @@ from sqlalchemy import text
 from temporalio.client import Client
 
 from api.app import create_app
+from automations_command import loaded
 from database.engine import Database
 from local_stack import EmbeddedTemporal, free_port
 from tests.audience import EMAIL
@@ -41,6 +42,18 @@ async def test_list_shows_each_version_with_what_it_is_about_and_its_place() -> 
     found = {line.split()[0]: line for line in said.splitlines()}
     assert found.keys() >= {"welcome", "winback", "birthday", "milestone", "abandoned_cart"}
     assert "“contact.subscribed”" in found["welcome"] and "automations/welcome.py:" in found["welcome"]
+
+
+def test_a_folder_that_looks_like_it_and_is_not_read_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded()
+    assert capsys.readouterr().err == ""
+    (tmp_path / "automations").mkdir()
+    loaded()
+    told = f"carillon: {tmp_path}/automations is not read: CARILLON_AUTOMATIONS=automations has it read\n"
+    assert capsys.readouterr().err == told
 
 
 async def test_list_tells_who_is_inside_and_who_waits_for_a_file(database_url: str, account: TestAccount) -> None:
