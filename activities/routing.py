@@ -79,6 +79,7 @@ class Routing:
     wake: Wake
     keep_times: Callable[[SourceRef, dict[str, Any] | None], Awaitable[None]]
     turn: int = 1_000  # so many touches of an account at a time
+    look_seconds: float = 5.0  # who has no answer by then begins anew, on another connection
     _early: defaultdict[tuple[UUID, bool], dict[int, "_Early"]] = field(
         default_factory=lambda: defaultdict(dict), init=False, repr=False
     )
@@ -88,7 +89,8 @@ class Routing:
         """Route what happens, as it comes, until a moment; a slice for each account in turn."""
         async with beating(), until_the_worker_stops(), self.database.aside() as looking:
             while datetime.now(UTC) < input.until:
-                waiting = await journey_touches.accounts(looking, input.lane, input.lanes)
+                async with asyncio.timeout(self.look_seconds):
+                    waiting = await journey_touches.accounts(looking, input.lane, input.lanes)
                 routed = [await self.take_turn(account_id) for account_id in waiting]
                 if not any(each >= self.turn for each in routed):
                     await asyncio.sleep(GATHER_SECONDS if any(routed) else POLL_SECONDS)

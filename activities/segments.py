@@ -34,6 +34,7 @@ class Segments:
     turn_seconds: float = 0.4  # after so long, what is left of them waits until other accounts had their turn
     slice: int = 5_000  # so many contacts of one segment under one lock
     settling_seconds: float = 60.0  # as long as that may take
+    look_seconds: float = 5.0  # who has no answer by then begins anew, on another connection
     doubted: set[UUID] = field(default_factory=set)  # with these the database went away
     # By account and line: what one turn did not settle.
     begun: dict[tuple[UUID, bool], Touches] = field(default_factory=dict)
@@ -43,7 +44,8 @@ class Segments:
         """Settle what changes, as it comes, until a moment; a slice for each account in turn."""
         async with beating(), until_the_worker_stops():
             while datetime.now(UTC) < input.until:
-                waiting = await touches.accounts(self.database, input.lane, input.lanes)
+                async with asyncio.timeout(self.look_seconds):
+                    waiting = await touches.accounts(self.database, input.lane, input.lanes)
                 for account_id in waiting:
                     await self.take_turn(account_id)
                 if not waiting:

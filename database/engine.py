@@ -26,6 +26,16 @@ AWAY = (
     *(psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError),  # where SQLAlchemy is not in between
 )
 
+# A server, or a way to it, that is gone without a word is noticed within half a minute: else whoever waits for its
+# answer waits for as long as the system resends, a quarter of an hour, or for ever.
+_NOTICED: dict[str, int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+
 
 def is_away(error: Exception) -> bool:
     """Whether the database is away; it is not if a function of its own refuses something."""
@@ -103,7 +113,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
-        self._acting: dict[str, Any] = {"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", "connect_timeout": 10}
+        self._acting: dict[str, Any] = {"options": f"-c role={APPLICATION_ROLE} -c timezone=UTC", **_NOTICED}
         self.engine = create_async_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,

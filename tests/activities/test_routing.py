@@ -1,6 +1,7 @@
 """Does routing go on whatever fails, and for whom is it done again?"""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -43,6 +44,15 @@ async def spoil(account: TestAccount, source: UUID) -> None:
             text("""UPDATE automation_versions SET definition = '{"trigger": 7}' WHERE automation_id = :id"""),
             {"id": source},
         )
+
+
+async def test_a_look_that_is_not_answered_has_the_activity_begin_anew(account: TestAccount, temporal: Client) -> None:
+    input = FollowInput(lane=0, lanes=1, until=datetime(2100, 1, 1, tzinfo=UTC))
+    router = replace(routing(account, temporal), look_seconds=0.05)
+    async with account.transaction() as tx:
+        await tx.execute(text("LOCK TABLE journey_touches IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(TimeoutError):
+            await ActivityEnvironment().run(router.follow_journeys, input)
 
 
 async def test_what_can_not_be_routed_is_left_out_and_holds_nobody_up(account: TestAccount, temporal: Client) -> None:

@@ -72,6 +72,14 @@ async def test_following_ends_at_its_moment(account: TestAccount) -> None:
     assert datetime.now(UTC) >= until
 
 
+async def test_a_look_that_is_not_answered_has_the_activity_begin_anew(account: TestAccount) -> None:
+    input = FollowInput(lane=0, lanes=1, until=FAR)
+    async with account.transaction() as tx:
+        await tx.execute(text("LOCK TABLE contact_touches IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(TimeoutError):
+            await ActivityEnvironment().run(Segments(account.database, look_seconds=0.05).follow_changes, input)
+
+
 async def test_segments_of_segments_follow_each_other(account: TestAccount) -> None:
     a, b = await people(account, 2)
     inner = await segment(account)
