@@ -130,6 +130,7 @@ class Pass:
         self.ending: Ending | None = None
         self.task: asyncio.Task[None] | None = None
         self.refusals = 0
+        self.thrown_away = False
         self.loop: asyncio.AbstractEventLoop | None = None  # also for code that is thrown away, and clings to its end
 
     @property
@@ -150,10 +151,10 @@ class Pass:
             await self._taken(way(self.journey.contact, self.journey))
         except Exit as exit:
             self.leave(Ending("exited", exit.reason))
-        except StepFailed as failed:
-            self.leave(Ending("failed", problem=str(failed)))
-        except (Exception, SystemExit) as error:
-            self.leave(Ending("failed", problem=f"{type(error).__name__}: {error}{_place(error)}"))
+        except BaseException as error:  # also one that would end the program, or that looks like our cancelling
+            if isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_given_up:
+                raise
+            self.leave(Ending("failed", problem=_said(error)))
         else:
             self.leave(self._unlike(self.log[self.told]) if self.told < len(self.log) else Ending("completed"))
 
@@ -172,7 +173,13 @@ class Pass:
             try:
                 go_on, with_what = code.send, (yield awaited)
             except BaseException as error:
+                self.thrown_away = self.thrown_away or isinstance(error, GeneratorExit)
                 go_on, with_what = code.throw, error
+
+    @property
+    def _is_given_up(self) -> bool:
+        """Whether it is we who end the code: it has left, or the worker lets this run go."""
+        return self.thrown_away or self.ending is not None or bool(self.task and self.task.cancelling())
 
     def take(
         self,
@@ -286,6 +293,15 @@ def to_minute(moment: datetime, now: datetime) -> datetime:
     """Put off to the full minute, if it is far away."""
     beyond = timedelta(seconds=moment.second, microseconds=moment.microsecond)
     return moment + MINUTE - beyond if beyond and moment - now >= FAR else moment
+
+
+def _said(error: BaseException) -> str:
+    """What people read of an error in the code, which may be of any kind."""
+    try:
+        said = str(error)
+    except BaseException:
+        said = "an error that can't be told"
+    return said if isinstance(error, StepFailed) else f"{type(error).__name__}: {said}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:

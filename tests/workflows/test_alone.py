@@ -1,5 +1,6 @@
 """Whatever the code does for one contact, does it concern that contact alone?"""
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -62,6 +63,48 @@ async def test_what_cannot_be_asked_for_fails_that_contact_at_its_line(temporal:
         assert said in endings[member]
         assert "(test_alone.py:" in endings[member]
     assert cohort.stand_in.steps == ["send:welcome", "send:more"]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise self
+
+
+async def waits_for_what_it_cancels() -> None:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+async def raises(error: BaseException) -> None:
+    raise error
+
+
+CANNOT_GO_ON: dict[str, Callable[[], Awaitable[Any]]] = {
+    "CancelledError: mine": lambda: raises(asyncio.CancelledError("mine")),
+    "CancelledError: ": waits_for_what_it_cancels,
+    "GeneratorExit: ": lambda: raises(GeneratorExit()),
+    "KeyboardInterrupt: ": lambda: raises(KeyboardInterrupt()),
+    "SystemExit: 1": lambda: raises(SystemExit(1)),
+    "Unspeakable: an error that can't be told": lambda: raises(Unspeakable()),
+    "ValueError: ? of a pair": lambda: raises(ValueError("\ud800 of a pair")),
+}
+
+
+async def test_whatever_is_raised_fails_that_contact_at_once(temporal: Client) -> None:
+    ways = {contact_id(number): way for number, way in enumerate(CANNOT_GO_ON.values())}
+
+    async def various(contact: Contact, journey: Journey) -> None:
+        await journey.send("welcome")
+        if way := ways.get(contact.id):
+            await way()
+
+    async with carrying(temporal, various, len(ways) + 2) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"failed": len(ways), "completed": 2}
+    endings = cohort.stand_in.endings()
+    for member, said in enumerate(CANNOT_GO_ON):
+        assert endings[member].startswith(f"failed: {said} (test_alone.py:")
 
 
 async def test_what_is_handed_over_comes_as_the_code_has_it(temporal: Client) -> None:
