@@ -190,6 +190,8 @@ class Routing:
     async def tell_cohorts(self, input: TellInput) -> None:
         """Tell all cohorts how their source stands, or of a new version; an attempt goes on where the last one was."""
         after = int(activity.info().heartbeat_details[0]) if activity.info().heartbeat_details else 0
+        if input.migration is not None and not after:
+            await self._take_along(input, input.migration["version"])
         while True:
             async with self.database.transaction(input.account_id) as tx:
                 # Looked at for each page: whoever tells of a state that has passed by now tells of the new one.
@@ -210,6 +212,14 @@ class Routing:
                 of = (tx, input.account_id, input.source_id, reason)
                 ended = await leaving.cancel_pending(*of, now=input.now, limit=AT_A_TIME)
             activity.heartbeat(after)
+
+    async def _take_along(self, source: SourceRef, version: int) -> None:
+        """Those who have not begun, before whoever forms cohorts can find them in the version before."""
+        last: UUID | None = UUID(int=0)
+        while last:
+            async with self.database.transaction(source.account_id) as tx:
+                last = await cohorts.take_along(tx, source.source_id, version, after=last, limit=AT_A_TIME)
+            activity.heartbeat(0)
 
     # -- what was lost -----------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ async def changed(request: Request, source: SourceRef) -> None:
 
 async def new_version(request: Request, source: SourceRef, automation: Automation, becomes: Sequence[Becomes]) -> None:
     """Whoever goes on in it is told."""
-    if any(each.step and each.goes_on_in != each.version for each in becomes):
+    if any(each.goes_on_in != each.version for each in becomes):
         definition = automation.definition.model_dump(mode="json")
         await _tell(request, source, "migrate", Migration(version=automation.version, definition=definition))
 

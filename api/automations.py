@@ -13,7 +13,7 @@ from api.auth import Editor, Viewer
 from api.automation_checks import check_activatable
 from api.errors import Conflict, Malformed, NotFound, TooLarge
 from api.paging import Cursor, Limit, Page, page_of
-from database import automations
+from database import automations, cohorts
 from database.automations import Automation, AutomationFilter
 from database.engine import Connection
 from marketing.automations import AutomationDefinition, AutomationState, Becomes, Terms, after_change, subjects
@@ -173,7 +173,7 @@ async def replace_automation(
         if after.state is not AutomationState.DRAFT:  # those inside may leave during a pause too
             await automations.look_at(tx, caller.account_id, automation_id, subjects(definition))
         if inside == "migrate":
-            await automations.take_along(tx, automation_id, after.version)
+            await cohorts.take_along(tx, automation_id, after.version)  # and the others as cohorts are told
         if preview:
             await trial.rollback()
     if was_active and not preview:

@@ -124,12 +124,6 @@ async def look_at(tx: Connection, account_id: UUID, automation_id: UUID, subject
     await tx.execute(postgresql.insert(automation_subjects).on_conflict_do_nothing(), rows)
 
 
-async def take_along(tx: Connection, automation_id: UUID, version: int) -> None:
-    """Those who have not begun begin with this version."""
-    changing = update(enrollments).where(enrollments.c.source_id == automation_id, enrollments.c.state == "pending")
-    await tx.execute(changing.values(version=version))
-
-
 async def called(tx: Connection, name: str) -> UUID | None:
     """The automation that has this name."""
     query = select(automations.c.id).where(automations.c.name == name, _LIVING)

@@ -15,11 +15,13 @@ from temporalio.testing import ActivityEnvironment
 from activities.inputs import FollowInput
 from activities.journey_inputs import CohortRef, Formed, FormInput, SourceRef
 from activities.routing import GATHER_SECONDS, Routing
+from activities.routing_inputs import TellInput
 from database import cohorts, sources
 from database.enrolling import Candidate, enroll
 from tests.audience import people
 from tests.automating import routing
 from tests.conftest import TestAccount
+from tests.database.test_cohorts import new_version
 from tests.database.test_routing import automation, figures, form, happens, passes, route
 
 
@@ -183,3 +185,29 @@ async def test_while_things_happen_more_of_them_are_waited_for(account: TestAcco
     await asyncio.wait([following])
     assert (await figures(account, source))["enrolled"] == 20
     assert woken.qsize() <= 1 + (monotonic() - began) / GATHER_SECONDS
+
+
+async def test_those_who_have_not_begun_are_taken_along_some_at_a_time_and_never_back(
+    account: TestAccount, temporal: Client
+) -> None:
+    async def versions() -> list[int]:
+        async with account.transaction() as tx:
+            query = text("SELECT version FROM enrollments WHERE source_id = :id ORDER BY id")
+            return list((await tx.execute(query, {"id": source})).scalars())
+
+    source = await automation(account)
+    *those, last = await people(account, 4)
+    await happens(account, "order.placed", *those)
+    await route(account)
+    await new_version(account, source, 2)
+    async with account.transaction() as tx:
+        assert await cohorts.take_along(tx, source, 2, limit=2)
+    assert await versions() == [2, 2, 1]
+    await new_version(account, source, 3)
+    await happens(account, "order.placed", last)
+    await route(account)
+    telling = TellInput(
+        account_id=account.id, source_id=source, migration={"version": 2, "definition": {}}, now=datetime.now(UTC)
+    )
+    await ActivityEnvironment().run(routing(account, temporal).tell_cohorts, telling)
+    assert await versions() == [2, 2, 2, 3]

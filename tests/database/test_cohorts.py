@@ -1,6 +1,8 @@
 """What becomes of a cohort that nobody carries any more?"""
 
+import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
@@ -103,3 +105,25 @@ async def test_whoever_is_cancelled_is_not_inside_any_more_though_its_cohort_has
     assert steps == {"entered": 2, "broken_off": 2}
     counted_in = {"enrolled": 3} if again else {"enrolled": 2, "refused:once": 1}
     assert await figures(account, source) == {**counted_in, "cancelled": 2}
+
+
+async def new_version(account: TestAccount, source: UUID, version: int) -> None:
+    async with account.transaction() as tx:
+        before = await automations.read(tx, source, lock=True)
+        assert before
+        await automations.replace(tx, account.id, before, before.definition, version=version)
+
+
+async def test_whoever_puts_those_who_wait_together_waits_until_they_are_taken_along(account: TestAccount) -> None:
+    source = await automation(account)
+    await happens(account, "order.placed", *await people(account, 2))
+    await route(account)
+    await new_version(account, source, 2)
+    async with account.transaction() as tx:
+        await cohorts.take_along(tx, source, 2)
+        forming = asyncio.create_task(form(account, source))
+        waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        while not forming.done() and not (await tx.execute(waits)).scalar_one():
+            pass
+    formed = await forming
+    assert formed and (formed.version, len(formed.members)) == (2, 2)
