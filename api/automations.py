@@ -220,7 +220,7 @@ def complete(definition: AutomationDefinition, code: Loaded) -> tuple[Automation
     written = code.newest(definition.code)
     if written is None:
         names = sorted({name for name, _ in code.automations})
-        known = f"There are {', '.join(names)}." if names else "There are none."
+        known = f"There are {', '.join(names)}" if names else "There are none"
         raise _malformed("code", f"no file of automations has {definition.code!r}. {known}")
     for name in Terms.model_fields:
         if name in definition.model_fields_set and getattr(definition, name) != getattr(written.definition, name):

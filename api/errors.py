@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from database.engine import AWAY, is_away
+from marketing.kinds import words
 
 log = structlog.get_logger()
 
@@ -166,8 +167,8 @@ def _methods(request: Request) -> list[str]:
 
 
 def message_of(error: Mapping[str, Any]) -> str:
-    """What Pydantic tells of an error, in the words of whoever raised it."""
-    return str(error["msg"]).removeprefix("Value error, ")
+    """What Pydantic tells of an error, in our words or in those of whoever raised it."""
+    return words(error) or str(error["msg"]).removeprefix("Value error, ")
 
 
 def malformed(wrong: Sequence[Mapping[str, str]]) -> Malformed:

@@ -171,7 +171,7 @@ def _options(
     except ValidationError as error:
         first = error.errors()[0]
         option = first["loc"][0] if first["loc"] else "query"
-        raise Malformed(f"{_ASKED_AS.get(option, option)}: {message_of(first)}.") from None
+        raise Malformed(f"{_ASKED_AS.get(option, option)}: {message_of(first).rstrip('.')}.") from None
 
 
 _ASKED_AS: dict[int | str, str] = {"columns": "map", "tags": "tag"}

@@ -8,19 +8,21 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
 from temporalio.service import RPCError
 
 from api import automations, campaigns
 from api.auth import Editor
 from api.errors import Conflict, Malformed, NotFound, NotPossibleHere, Unavailable, documented
-from database import audiences, rehearsals, segments
+from database import audiences, contacts, rehearsals, segments
 from database.engine import Connection
 from database.rehearsals import Player
 from marketing.assignment import HOLDOUT
 from marketing.automations import Terms
 from marketing.campaigns import Audience, CampaignDefinition
 from marketing.drip_journeys import as_automation
+from marketing.drips import is_over
+from marketing.events import ContactReference
 from marketing.experiments import Experiment
 from marketing.moments import Moment
 from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who
@@ -39,6 +41,12 @@ _ERRORS = documented(NotPossibleHere)
 _SAMPLE = whole(1, MOST_CONTACTS)
 
 
+_Named = Annotated[
+    Annotated[Who, Tag("name")] | Annotated[ContactReference, Tag("reference")],
+    Discriminator(lambda given: "reference" if isinstance(given, dict | ContactReference) else "name"),
+]
+
+
 class RehearsalRequest(BaseModel):
     """Who takes part, when they enter, and what they do."""
 
@@ -50,8 +58,11 @@ class RehearsalRequest(BaseModel):
         },
     )
 
-    contacts: list[Who] | None = Field(
-        None, min_length=1, max_length=MOST_CONTACTS, description="By id or e-mail address."
+    contacts: list[_Named] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_CONTACTS,
+        description="By id or e-mail address, or as `/execute` takes them.",
     )
     sample: Annotated[int, kept_by(_SAMPLE), WithJsonSchema(_SAMPLE.schema)] | None = Field(
         None,
@@ -113,6 +124,8 @@ async def rehearse_campaign(
             raise Conflict("There is nothing to send yet. POST …/validate lists every problem.")
         if definition.audience is None and asked.contacts is None:
             raise Conflict("This campaign has no audience yet. Add one, or name contacts.")
+        if is_over(definition.calendar, asked.starts_at or now):
+            raise Conflict("The last day of its calendar has passed: nobody would get anything. Give one to come.")
         belongs = await audiences.condition(tx, definition.audience or Audience(everyone=True), now)
         return await _play(tx, asked, now, belongs, name=definition.name, definition=_as_steps(definition))
 
@@ -174,12 +187,13 @@ async def _play(
     starts_at = asked.starts_at or now
     if starts_at < now - _A_MOMENT_AGO:
         raise _malformed("starts_at", "has passed: a clock skips ahead, not back")
-    named = [*(asked.contacts or ()), *(act.contact for act in asked.script if act.contact)]
+    chosen = await _chosen(tx, asked.contacts or ())
+    named = [*chosen, *(act.contact for act in asked.script if act.contact)]
     found = _by_name(await rehearsals.named(tx, *_told_apart(named)))
     if missing := [each for each in named if each not in found]:
         raise NotFound(f"There is no such contact: {', '.join(missing[:5])}.")
     if asked.contacts is not None:
-        players = list({found[each].id: found[each] for each in asked.contacts}.values())
+        players = list({found[each].id: found[each] for each in chosen}.values())
     else:
         players = await rehearsals.some(tx, asked.sample or 10, *belongs)
         if not players:
@@ -195,6 +209,15 @@ async def _play(
         texts=asked.texts,
         **what,
     )
+
+
+async def _chosen(tx: Connection, named: Sequence[str | ContactReference]) -> list[str]:
+    """Their ids or addresses."""
+    references = [each for each in named if isinstance(each, ContactReference)]
+    meant = dict(zip(references, await contacts.referred(tx, references), strict=True))
+    if missing := [each.id or each.email or each.external_id for each, id in meant.items() if id is None]:
+        raise NotFound(f"There is no such contact: {', '.join(map(str, missing[:5]))}.")
+    return [str(meant[each]) if isinstance(each, ContactReference) else each for each in named]
 
 
 def _told_apart(named: Iterable[str]) -> tuple[list[UUID], list[str]]:

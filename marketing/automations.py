@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from marketing.exits import Exit, exit_subjects
-from marketing.kinds import EventWhere, in_our_words, part, told_apart
+from marketing.kinds import CODE, EventWhere, in_our_words, part, told_apart
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, refuse
 from marketing.segments import Criteria
@@ -25,7 +25,6 @@ from marketing.steps import AllSteps, Wait, WaitFor, walk
 from marketing.text import Printable
 from marketing.triggers import OnEvent, OnFieldChanged, OnSegmentEntered, OnSegmentLeft, OnTagAdded, Trigger
 
-CODE = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
 TIME_LIMIT = "180 days"
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)  # to compare times such as 30 days and 1 month
 

@@ -22,7 +22,7 @@ from pydantic import (
 from marketing.accounts import LocalTime, checked_zone
 from marketing.content import EmailContent
 from marketing.exits import Exit
-from marketing.kinds import told_apart
+from marketing.kinds import told_apart, told_apart_by
 from marketing.local_times import moment
 from marketing.segment_names import Duration
 from marketing.segment_nodes import kept_by
@@ -127,7 +127,7 @@ class Monthly(_Calendar):
         return day.day in self.on or (day.day == last and max(self.on) > last)
 
 
-Calendar = Annotated[Daily | Weekly | Monthly, Field(discriminator="every")]
+Calendar = Annotated[Daily | Weekly | Monthly, Field(discriminator="every"), told_apart_by("every")]
 _CALENDAR: TypeAdapter[Calendar] = TypeAdapter(Calendar)
 
 

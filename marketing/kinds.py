@@ -1,6 +1,7 @@
 """How are things of several types told apart, and how do they say what is wrong with them?"""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -17,12 +18,31 @@ def part(default: Any = None, **more: Any) -> Any:
 
 def told(error: Mapping[str, Any]) -> str:
     """Pydantic's own words in ours."""
-    words = _TOLD.get(error["type"])
-    if words:
-        return words.format(**error.get("ctx", {}))
-    return f"{str(error['msg']).removeprefix('Value error, ').rstrip('.')}."
+    return words(error) or f"{str(error['msg']).removeprefix('Value error, ').rstrip('.')}."
 
 
+def words(error: Mapping[str, Any]) -> str:
+    """Ours, for what Pydantic has words of its own for; empty if we have none, or whoever raised it told it already."""
+    kind, about = error["type"], error.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return _SPELLED.get(about["pattern"], "")
+    if kind in ("too_short", "too_long") and about["field_type"] == "Value":  # a text that we look at first
+        kind = f"string_{kind}"
+    return _TOLD.get(kind, "").format(**about)
+
+
+STEP_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
+MAYBE_STEP_ID = f"^({STEP_ID})?$"
+CODE = r"^[A-Za-z][A-Za-z0-9_-]{0,99}$"
+ACTIVITY = r"^[A-Za-z_][A-Za-z0-9_.:-]*$"
+_WORD = "takes up to 63 small letters, digits, _ and -, the first a letter or a digit."
+_SPELLED = {
+    f"^{STEP_ID}$": _WORD,
+    MAYBE_STEP_ID: _WORD,
+    CODE: "takes up to 100 letters, digits, _ and -, the first a letter.",
+    ACTIVITY: "takes letters, digits, and any of _ . : -, the first a letter or _.",
+    "^[A-Z]{3}$": "takes the three capital letters of a currency, such as EUR.",
+}
 _TOLD = {
     "union_tag_not_found": "is missing. Say it.",
     "union_tag_invalid": "takes one of {expected_tags}.",
@@ -53,8 +73,8 @@ def in_our_words(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     return _retold(written, read, lambda place, _: place)
 
 
-def _apart(place: Place, kind: str) -> Place:
-    return place[1:] or (("type",) if kind.startswith("union_tag") else ())
+def _apart(name: str, place: Place, kind: str) -> Place:
+    return place[1:] or ((name,) if kind.startswith("union_tag") else ())
 
 
 def _in_where(place: Place, kind: str) -> Place:
@@ -82,6 +102,10 @@ def _read_where(written: object, read: ValidatorFunctionWrapHandler) -> Any:
     return _retold(written, read, _in_where)
 
 
-# Of a union: Pydantic names the type before what is in it, which is no part of what was written.
-told_apart = WrapValidator(lambda written, read: _retold(written, read, _apart))
+def told_apart_by(name: str) -> WrapValidator:
+    """Of a union: Pydantic names the type before what is in it, which is no part of what was written."""
+    return WrapValidator(lambda written, read: _retold(written, read, partial(_apart, name)))
+
+
+told_apart = told_apart_by("type")
 EventWhere = Annotated[Where, WrapValidator(_read_where)]

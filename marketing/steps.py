@@ -33,14 +33,13 @@ from marketing.contacts import (
     normal_timezone,
 )
 from marketing.content import EmailContent
-from marketing.kinds import EventWhere, part, told_apart
+from marketing.kinds import ACTIVITY, MAYBE_STEP_ID, STEP_ID, EventWhere, part, told_apart
 from marketing.segment_names import Duration, EventName
 from marketing.segment_nodes import Node, Place, kept_by, refuse
 from marketing.segment_operands import DAY, IDENTIFIER, whole
 from marketing.segments import Criteria
 from marketing.text import Printable, printable
 
-STEP_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
 CONTACT = "contact"  # for a zone: each contact's own
 
 SegmentId = Annotated[UUID, kept_by(IDENTIFIER), WithJsonSchema(IDENTIFIER.schema)]
@@ -52,7 +51,7 @@ _ELSEWHERE = "Put some of it into an automation of its own."
 class _Step(Node):
     """One step; its `id` is its name in figures and timelines, and what it is known by in the next version."""
 
-    id: str = part("", pattern=f"^({STEP_ID})?$", description="Left out, it gets one, such as `send-2`.")
+    id: str = part("", pattern=MAYBE_STEP_ID, description="Left out, it gets one, such as `send-2`.")
 
     @property
     def ways(self) -> Mapping[Place, Steps]:
@@ -318,7 +317,7 @@ class Activity(_Step):
     """Call an activity of your own that the workers know."""
 
     type: Literal["activity"]
-    name: str = Field(max_length=200, pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]*$")
+    name: str = Field(max_length=200, pattern=ACTIVITY)
     input: Data = part(description="Handed to it, beside the contact.")
 
 

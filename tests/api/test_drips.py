@@ -39,6 +39,23 @@ async def test_a_drip_is_read_back_as_it_was_written_and_found_by_its_kind(api: 
     assert [each["id"] for each in listed] == [made]
 
 
+@pytest.mark.parametrize(
+    ("calendar", "told"),
+    [
+        ({"every": "week"}, "body.calendar.on: is missing. Say it."),
+        ({"every": "hour"}, "body.calendar.every: takes one of 'day', 'week', 'month'."),
+        ({"on": ["mon"]}, "body.calendar.every: is missing. Say it."),
+        ({"every": "month", "on": []}, "body.calendar.on: needs at least 1."),
+        ({"every": "day", "at": "noon"}, "body.calendar.at: takes a time of the day such as 09:00."),
+    ],
+)
+async def test_what_is_wrong_with_a_calendar_is_told_in_our_words_with_its_place(
+    api: httpx.AsyncClient, calendar: dict[str, Any], told: str
+) -> None:
+    answer = await api.post("/api/campaigns", json=drip(calendar=calendar))
+    assert (answer.status_code, answer.json()["detail"]) == (422, told)
+
+
 async def test_what_is_wrong_with_any_message_is_told_with_its_place(api: httpx.AsyncClient) -> None:
     unwritten = {"after": "1 day"}
     foreign = {"content": {**EMAIL, "from_email": "news@elsewhere.example.org"}}

@@ -319,7 +319,7 @@ async def test_an_upload_is_taken_while_temporal_is_away_and_swept_up_later(
         ({"map": "Login=emial"}, "map: 'emial' is no field"),
         ({"map": "Login"}, "map: 'Login' is no `column=field`"),
         ({"map": "email"}, "map: 'email' is no `column=field`"),
-        ({"tag": "x" * 101}, "tag.0: Value should have at most 100 items"),
+        ({"tag": "x" * 101}, "tag.0: is longer than 100 characters."),
         ({"subscribe": "email"}, "consent="),
         ({"subscribe": "pigeon", "consent": "yes"}, "email"),
         ({"default_region": "Atlantis"}, "no country"),

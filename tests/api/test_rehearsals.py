@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -133,6 +134,21 @@ async def test_a_drip_and_a_broadcast_are_rehearsed_as_they_are_written(
     nobody = (await api.post("/api/campaigns", json={"name": "Nothing yet"})).json()
     answer = await api.post(f"/api/campaigns/{nobody['id']}/rehearse")
     assert answer.status_code == 409 and "nothing to send" in answer.json()["detail"]
+    over = {
+        **drip,
+        "name": "Over",
+        "messages": [{"content": EMAIL}],
+        "calendar": {"every": "day", "until": "2026-01-31"},
+    }
+    made = (await api.post("/api/campaigns", json=over)).json()
+    answer = await api.post(f"/api/campaigns/{made['id']}/rehearse")
+    assert answer.status_code == 409 and "last day of its calendar has passed" in answer.json()["detail"]
+
+
+async def test_what_is_malformed_is_told_in_our_words(api: httpx.AsyncClient) -> None:
+    answer = await api.post(f"/api/automations/{uuid4()}/rehearse", json={"starts_at": "2027-03-27T08:00:00"})
+    detail = "body.starts_at: takes a moment with its offset, such as 2026-11-02T09:30:00Z."
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
 
 
 async def test_each_gets_a_variant_of_an_experiment_or_is_held_out(

@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_trigger_is_told_with_its_place(trigger: Any, place
         ({"trigger": None}, "", "say what lets contacts in"),
         ({"steps": []}, "", "give steps, or the code"),
         ({"code": "welcome"}, "", "and not both"),
-        ({"code": "not a name"}, "code", "match"),
+        ({"code": "not a name"}, "code", "takes up to 100 letters"),
         ({"steps": "send"}, "steps", "takes a list"),
         ({"entry": {"field": "x", "is": 1}}, "entry.field", "There is no such field"),
         ({"reentry": "twice"}, "reentry", "takes 'once' or 'always'"),
@@ -182,7 +182,7 @@ def test_those_inside_finish_on_their_version_unless_they_migrate_to_a_step_that
 @pytest.mark.parametrize(
     ("terms", "told"),
     [
-        ({"topic": ""}, (("topic",), "needs at least 1.")),
+        ({"topic": ""}, (("topic",), "is empty.")),
         (
             {"steps": [{"type": "webhook", "url": "http://"}]},
             (("steps", 0, "url"), "takes the address of a web page, such as https://example.com/hooks/7."),

@@ -73,15 +73,15 @@ def nested(depth: int) -> Any:
             ".variants.b.steps.0",
             "name at least one tag",
         ),
-        ({"type": "add_to", "segment": ""}, ".segment", "needs at least 1"),
+        ({"type": "add_to", "segment": ""}, ".segment", "is empty."),
         ({"type": "update_contact", "changes": {}}, ".changes", "give at least one of first_name"),
         ({"type": "update_contact", "changes": {"email": "a@example.com"}}, ".changes.email", "is not understood here"),
         ({"type": "update_contact", "changes": {"country": "Atlantis"}}, ".changes.country", "is no country"),
         ({"type": "webhook", "url": "ftp://example.com"}, ".url", "address of a web page"),
         ({"type": "create_campaign", "campaign": {"name": ""}}, ".campaign.name", "is empty"),
         ({"type": "notify", "text": "x" * 2001}, ".text", "longer than 2,000"),
-        ({"type": "exit", "id": "Not This"}, ".id", "match"),
-        ({"type": "exit", "reason": "two words"}, ".reason", "match"),
+        ({"type": "exit", "id": "Not This"}, ".id", "takes up to 63 small letters"),
+        ({"type": "exit", "reason": "two words"}, ".reason", "takes up to 63 small letters"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(bad: Any, place: str, words: str) -> None:

@@ -60,7 +60,7 @@ def wrong(lines: str) -> list[str]:
         ("await journey.split({'a': 0.5, 'b': 0.5})", "shares.a: takes a whole number from 1 to 10,000."),
         ("await journey.tag()", "name at least one tag under add or remove."),
         ("await journey.tag('a', remove='b')", "remove: takes a list."),
-        ("await journey.add_to('')", "segment: needs at least 1."),
+        ("await journey.add_to('')", "segment: is empty."),
         ("await journey.update_contact({'contry': 'FR'})", "changes.contry: is not understood here."),
         ("await journey.webhook('ftp://example.com')", "url: takes the address of a web page"),
         ("await journey.notify('')", "text: is empty."),
