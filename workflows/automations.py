@@ -91,6 +91,7 @@ class AutomationWorkflow:
         self.cohort, self.members, self.formed_at = before.cohort, before.members, before.formed_at
         self.cancelled, self.migrations = before.cancelled, before.migrations
         self.control = asyncio.Lock()  # one change of state at a time
+        self.telling = False  # cohorts, at this moment
         self.pending = True  # somebody may wait to be taken in
         self.moved = input.progress is None  # the record may have another state than we
         self.look = True  # of a drip: somebody may have been the last one inside
@@ -104,22 +105,21 @@ class AutomationWorkflow:
             if self.moved:
                 self.moved = False
                 await self.follow_database()
-            await self.tell_cohorts()
-            if self.state == "over" and self.input.kind == "automation" and not self.moved:
-                return await self.finish()
-            if self.input.kind == "drip" and self.look and await self.close_drip():
+            self.tell_cohorts()
+            if not self.telling and await self.is_over():
                 return await self.finish()
             if self.pending and self.state == "active":
                 await self.take_in()
             workflow.set_current_details(f"**{self.state}**, {self.cohort or 0:,} cohorts so far\n\n{self.reason}")
-            if self.is_full():
+            if self.is_full() and not self.telling:
                 await self.continue_as_new()
             await self.until_news()
 
     def has_news(self) -> bool:
-        untold = self.untold or self.cancelled or self.migrations
-        may_be_over = self.look and self.input.kind == "drip"
-        return bool(self.moved or untold or may_be_over or (self.pending and self.state == "active"))
+        if self.moved or (self.pending and self.state == "active"):
+            return True
+        may_be_over = self.look if self.input.kind == "drip" else self.state == "over"
+        return not self.telling and (self.has_to_tell or may_be_over)
 
     async def until_news(self) -> None:
         drip = self.input.kind == "drip"
@@ -127,6 +127,11 @@ class AutomationWorkflow:
             await workflow.wait_condition(self.has_news, timeout=LOOK_AGAIN if drip else None)
         except TimeoutError:
             self.look = True
+
+    async def is_over(self) -> bool:
+        if self.input.kind == "drip":
+            return self.look and await self.close_drip()
+        return self.state == "over" and not self.moved
 
     def is_full(self) -> bool:
         info = workflow.info()
@@ -301,19 +306,33 @@ class AutomationWorkflow:
         self.state, self.reason = standing.state, standing.reason
         self.cancelled = self.cancelled or standing.cancelled
 
-    async def tell_cohorts(self) -> None:
-        """Each of them, until they know what we know."""
-        while self.untold or self.cancelled or self.migrations:
-            migration = self.migrations.pop(0) if self.migrations else None
-            if migration is None:
-                self.untold = self.cancelled = False
-            await workflow.execute_activity_method(
-                Routing.tell_cohorts,
-                TellInput(**self.source, migration=migration and migration.model_dump(mode="json"), now=workflow.now()),
-                summary="tell cohorts of a new version" if migration else f"tell cohorts: {self.state}",
-                priority=self.priority,
-                **TELLING,
-            )
+    @property
+    def has_to_tell(self) -> bool:
+        return bool(self.untold or self.cancelled or self.migrations)
+
+    def tell_cohorts(self) -> None:
+        """Each of them. They may be many: whoever comes meanwhile is taken in.
+
+        This begins only when all cohorts that were formed have been started, so that none of them misses it; what
+        changes after that is told once more.
+        """
+        if self.telling or not self.has_to_tell:
+            return
+        migration = self.migrations.pop(0) if self.migrations else None
+        if migration is None:
+            self.untold = self.cancelled = False
+        self.telling = True
+        asyncio.create_task(self._tell_cohorts(migration))  # noqa: RUF006  # the loop of a workflow keeps its tasks
+
+    async def _tell_cohorts(self, migration: Migration | None) -> None:
+        await workflow.execute_activity_method(
+            Routing.tell_cohorts,
+            TellInput(**self.source, migration=migration and migration.model_dump(mode="json"), now=workflow.now()),
+            summary="tell cohorts of a new version" if migration else f"tell cohorts: {self.state}",
+            priority=self.priority,
+            **TELLING,
+        )
+        self.telling = False
 
     # -- from one run to the next ------------------------------------------------------------------------------------
 
