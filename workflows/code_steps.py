@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from inspect import iscoroutinefunction, signature
+from inspect import signature
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -151,7 +151,7 @@ class _Reader:
     def is_awaitable(self, call: ast.Call, journeys: frozenset[str]) -> bool:
         match call.func:
             case ast.Attribute(ast.Name(name), kind) if name in journeys:
-                return iscoroutinefunction(getattr(Journey, kind, None))
+                return hasattr(getattr(Journey, kind, None), "__wrapped__")  # which steps have, and `exit` has not
             case ast.Name(name) if name in self.async_functions:
                 return True
         return dotted(call.func, self.meanings) == "asyncio.gather"

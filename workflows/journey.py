@@ -28,6 +28,7 @@ from marketing.assignment import bucket, shared_out
 from marketing.local_times import next_moment
 from marketing.spans import DURATION, ago, ahead, said
 from marketing.text import UNPRINTABLE
+from workflows.awaited import Step, step_word
 
 T = TypeVar("T")
 
@@ -127,6 +128,7 @@ class Journey:
         self.trigger = trigger  # what the pass began with
         self._pass = on
         self._names: Counter[str] = Counter()
+        self.untaken: dict[Step[Any], None] = {}
 
     @property
     def now(self) -> datetime:
@@ -135,6 +137,7 @@ class Journey:
 
     # -- time --------------------------------------------------------------------------------------------------------
 
+    @step_word
     async def wait(
         self,
         duration: Duration | None = None,
@@ -151,6 +154,7 @@ class Journey:
             duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
         await self._pass.take("wait", self._name(step, f"wait:{_said(duration)}"), until=_after(self.now, duration))
 
+    @step_word
     async def wait_until(
         self,
         at: str | time | None = None,
@@ -177,6 +181,7 @@ class Journey:
         when = " ".join(str(each) for each in (weekday, day, at and at.isoformat("minutes")) if each)
         await self._pass.take("wait_until", self._name(step, f"wait_until:{when}"), until=until)
 
+    @step_word
     async def wait_for(
         self, event: str, *, where: Mapping[str, Any] | None = None, within: Duration, step: str = ""
     ) -> Event | None:
@@ -188,6 +193,7 @@ class Journey:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
+    @step_word
     async def send(
         self,
         template: str | UUID | None = None,
@@ -204,10 +210,12 @@ class Journey:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
+    @step_word
     async def matches(self, criteria: Criteria, *, step: str = "") -> bool:
         """Whether criteria, as those of segments, hold of the contact."""
         return bool(await self._ask("matches", self._name(step, "matches"), {"criteria": criteria}))
 
+    @step_word
     async def engagement(self, since: Duration | datetime | None = None, *, step: str = "") -> Engagement:
         """What the contact did with its messages: since it entered, since a moment, or for so long until now."""
         match since:
@@ -218,6 +226,7 @@ class Journey:
         answer = await self._ask("engagement", self._name(step, "engagement"), {"since": since} if since else {})
         return Engagement(**answer)
 
+    @step_word
     async def split(self, shares: Mapping[str, int], *, step: str = "") -> str:
         """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time."""
         name = self._name(step, "split")
@@ -227,33 +236,40 @@ class Journey:
 
     # -- what is known of the contact --------------------------------------------------------------------------------
 
+    @step_word
     async def add_to(self, segment: str | UUID, *, step: str = "") -> None:
         """A static segment."""
         await self._ask("add_to", self._name(step, "add_to"), {"segment": str(segment)})
 
+    @step_word
     async def remove_from(self, segment: str | UUID, *, step: str = "") -> None:
         """A static segment."""
         await self._ask("remove_from", self._name(step, "remove_from"), {"segment": str(segment)})
 
+    @step_word
     async def update_contact(self, changes: Mapping[str, Any], *, step: str = "") -> None:
         """Such as `{"country": "FR", "attributes": {"plan": "gold"}}`: attributes are merged name by name."""
         await self._ask("update_contact", self._name(step, "update_contact"), {"changes": changes})
 
+    @step_word
     async def tag(self, *add: str, remove: Sequence[str] = (), step: str = "") -> None:
         name = self._name(step, f"tag:{(*add, *remove)[0]}")
         await self._ask("tag", name, {"add": add, "remove": remove})
 
     # -- the world ---------------------------------------------------------------------------------------------------
 
+    @step_word
     async def webhook(self, url: str, data: Any = None, *, step: str = "") -> None:
         """Tell another program of the contact, and whatever is in `data`."""
         await self._ask("webhook", self._name(step, "webhook"), {"url": url, "data": data})
 
+    @step_word
     async def create_campaign(self, campaign: Mapping[str, Any], *, launch: bool = True, step: str = "") -> UUID:
         """A campaign as the API takes it; without an audience it is for this contact."""
         args = {"campaign": campaign, "launch": launch}
         return UUID(await self._ask("create_campaign", self._name(step, "create_campaign"), args))
 
+    @step_word
     async def notify(self, text: str, *, step: str = "") -> None:
         """Tell the people of the account."""
         await self._ask("notify", self._name(step, "notify"), {"text": text})
@@ -271,6 +287,7 @@ class Journey:
         self, function: Callable[..., T], *arguments: Any, within: Duration = ..., step: str = ""
     ) -> T: ...
 
+    @step_word
     async def activity(
         self, function: Callable[..., Any] | str, *arguments: Any, within: Duration | None = None, step: str = ""
     ) -> Any:
@@ -308,7 +325,7 @@ def _named(what: str, name: str) -> str:
         raise TypeError(f"{what} is a text, not {name!r}")
     if len(name) > LONGEST_NAME:
         raise ValueError(f"{what} has {LONGEST_NAME} characters at the most, not {len(name):,}")
-    if UNPRINTABLE.search(name):
+    if not name.isprintable() and UNPRINTABLE.search(name):
         raise ValueError(f"{what} has no control characters in it, as {name!r} has")
     return name
 

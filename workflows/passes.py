@@ -150,13 +150,18 @@ class Pass:
         try:
             await self._taken(way(self.journey.contact, self.journey))
         except Exit as exit:
-            self.leave(Ending("exited", exit.reason))
+            self._come_to(Ending("exited", exit.reason))
         except BaseException as error:  # also one that would end the program, or that looks like our cancelling
             if isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_given_up:
                 raise
             self.leave(Ending("failed", problem=_said(error)))
         else:
-            self.leave(self._unlike(self.log[self.told]) if self.told < len(self.log) else Ending("completed"))
+            self._come_to(self._unlike(self.log[self.told]) if self.told < len(self.log) else Ending("completed"))
+
+    def _come_to(self, ending: Ending) -> None:
+        """This end, if the code has taken all that it asked for."""
+        forgotten = [step.forgotten for step in self.journey.untaken]
+        self.leave(Ending("failed", problem=forgotten[0]) if forgotten else ending)
 
     @coroutine
     def _taken(self, code: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
@@ -268,6 +273,8 @@ class Pass:
     def stop(self, ending: Ending) -> None:
         """Let no more of the code run."""
         self.ending = ending
+        for step in self.journey.untaken:
+            step.close()  # else Python would tell that nobody has awaited it
         for call in self.open.values():
             if call.future:
                 call.future.cancel()

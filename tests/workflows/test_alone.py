@@ -156,3 +156,29 @@ async def test_whatever_an_activity_answers_can_be_told(temporal: Client) -> Non
     assert cohort.stand_in.endings() == {0: "failed: activity:look: no?", 1: "completed"}
     notes = [note for report in cohort.stand_in.reports for note in report.notes]
     assert {(note.outcome, note.error) for note in notes} == {("a?b", ""), ("failed", "no?")}
+
+
+WAYS: list[Any] = ["a"]
+FORGOTTEN: dict[str, Callable[[Journey], Any]] = {
+    "matches": lambda journey: "gold" if journey.matches({"field": "country", "is": "FR"}) else "silver",
+    "split": lambda journey: WAYS.index(journey.split({"a": 1, "b": 1})),
+    "send": lambda journey: [journey.send(each) for each in ("a", "b")],
+    "wait": lambda journey: (journey.wait("1 day"), journey.exit("done")),
+    "tag": lambda journey: list(map(journey.tag, ["a"])),
+}
+
+
+async def test_whoever_forgets_to_await_a_step_fails_and_is_told_which(temporal: Client) -> None:
+    ways = {contact_id(number): way for number, way in enumerate(FORGOTTEN.values())}
+
+    async def various(contact: Contact, journey: Journey) -> Any:
+        await journey.send("welcome")
+        return ways[contact.id](journey) if contact.id in ways else await asyncio.create_task(journey.send("more"))
+
+    async with carrying(temporal, various, len(ways) + 2) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"failed": len(ways), "completed": 2}
+    endings = cohort.stand_in.endings()
+    for member, word in enumerate(FORGOTTEN):
+        assert f"`journey.{word}(…)` (test_alone.py:" in endings[member]
+        assert f"was not awaited: write `await journey.{word}(…)`" in endings[member]
