@@ -4,6 +4,7 @@ import ast
 import builtins
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 # A pass is run again from its start whenever a worker takes it over, and must then come to where it stood.
@@ -24,6 +25,7 @@ _REFUSED = {
     **dict.fromkeys(["asyncio.wait", "asyncio.as_completed"], _TOGETHER),
     **dict.fromkeys(["asyncio.wait_for", "asyncio.timeout", "asyncio.timeout_at"], _DEADLINE),
     "temporalio.workflow": _RUN,
+    "temporalio.workflow.logger": "`…/executions` tells of each step; what else is to be logged, log in an activity",
     **dict.fromkeys(
         [
             *("open", "input", "breakpoint", "os", "shutil", "tempfile", "glob", "pathlib.Path"),
@@ -53,7 +55,7 @@ def broken_rules(tree: ast.Module) -> list[Broken]:
     """What the parts of a module do that run in passes, and must not. What only activities reach may do anything."""
     meanings = meanings_in(tree)
     sets = _names_of_sets(tree)
-    roots = _in_passes(tree, meanings)
+    roots = _in_passes(_WithoutActivities(meanings).visit(deepcopy(tree)), meanings)
     found = {broken for root in roots for broken in (*_broken(root, meanings), *_gone_through(root, sets))}
     return sorted(found)
 
@@ -95,6 +97,23 @@ def _origin(node: ast.ImportFrom) -> str:
     return "." * node.level + (node.module or "")
 
 
+class _WithoutActivities(ast.NodeTransformer):
+    """Takes out the activities, wherever they are, and what only type checkers read."""
+
+    def __init__(self, meanings: dict[str, str]) -> None:
+        self.meanings = meanings
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        return None if decorated(node, "temporalio.activity.defn", self.meanings) else self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # which is made of the same
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if dotted(node.test, self.meanings) == "typing.TYPE_CHECKING":
+            node.body = []
+        return self.generic_visit(node)
+
+
 def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
     """The top-level statements that run where passes do: all that is no definition, the automations, and what these
     name in turn, but for activities."""
@@ -134,7 +153,7 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
         case ast.Global(names=names):
             what = "what a pass remembers must be its own: keep it in local variables"
             yield Broken(node.lineno, f"`global {', '.join(names)}`: {what}")
-        case ast.ExceptHandler(type=caught, body=[*_, last]) if _keeps(caught, last, meanings):
+        case ast.ExceptHandler(type=caught, body=body) if _keeps(caught, body, meanings):
             yield Broken(node.lineno, _CANCELLED)
         case ast.Call(func=what, args=[*kinds]) if dotted(what, meanings) == "contextlib.suppress" and any(
             dotted(each, meanings) in _CANCELS for each in kinds
@@ -150,12 +169,24 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
         yield from _broken(child, meanings)
 
 
-def _keeps(caught: ast.expr | None, last: ast.stmt, meanings: dict[str, str]) -> bool:
+def _keeps(caught: ast.expr | None, body: list[ast.stmt], meanings: dict[str, str]) -> bool:
     """Whether an `except` catches that a contact leaves, and does not raise it again."""
-    if isinstance(last, ast.Raise):
+    if _raises(body):
         return False
     kinds = caught.elts if isinstance(caught, ast.Tuple) else [caught]
     return any(each is None or dotted(each, meanings) in _CANCELS for each in kinds)
+
+
+def _raises(body: list[ast.stmt]) -> bool:
+    """Whether it ends by raising something, whichever way it goes."""
+    match body:
+        case [*_, ast.Raise()]:
+            return True
+        case [*_, ast.If(_, then, otherwise)]:
+            return _raises(then) and _raises(otherwise)
+        case [*_, ast.With(_, within) | ast.AsyncWith(_, within)]:
+            return _raises(within)
+    return False
 
 
 def _is(name: str, some: tuple[str, ...]) -> bool:

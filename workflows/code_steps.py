@@ -116,11 +116,13 @@ class _Reader:
             yield from self.wrong(child, journeys)
 
     def journeys(self, function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
-        """Those parameters of a function that are the journey: by their type, or without one by their name."""
+        """Those parameters of a function that are the journey: by their type, or without one by their name, if the
+        function can take steps."""
+        by_name = isinstance(function, ast.AsyncFunctionDef)
         found = {
             each.arg
             for each in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
-            if (each.arg == "journey" if each.annotation is None else self.is_journey(each.annotation))
+            if (by_name and each.arg == "journey" if each.annotation is None else self.is_journey(each.annotation))
         }
         if isinstance(function, ast.AsyncFunctionDef) and decorated(function, _AUTOMATION, self.meanings):
             found |= {each.arg for each in function.args.args[1:2]}

@@ -41,6 +41,12 @@ def in_pass(line: str, imports: str = "") -> list[tuple[int, str]]:
         ("import asyncio", "await asyncio.wait([])", "asyncio.wait", "asyncio.gather"),
         ("import asyncio", "await asyncio.wait_for(journey.wait('1 day'), 3)", "asyncio.wait_for", "within="),
         ("from temporalio import workflow", "workflow.now()", "temporalio.workflow.now", "ask `contact`"),
+        (
+            "from temporalio import workflow",
+            "workflow.logger.info('a')",
+            "temporalio.workflow.logger",
+            "in an activity",
+        ),
     ],
 )
 def test_what_would_differ_in_a_second_run_is_refused(imports: str, line: str, name: str, instead: str) -> None:
@@ -72,6 +78,22 @@ def test_whoever_leaves_is_let_go(caught: str) -> None:
     assert number == 7 and "write `except Exception`" in text
     assert not in_pass(f"try: pass\n    except{caught}: raise", "import asyncio")
     assert not in_pass("try: pass\n    except (Exception, ValueError): pass")
+
+
+def test_whoever_lets_it_through_whichever_way_it_goes_may_catch_it() -> None:
+    source = """\
+    import asyncio
+
+    try:
+        pass
+    except asyncio.CancelledError:
+        if 1 > 0:
+            raise
+        else:
+            raise ValueError
+    """
+    assert broken(source) == []
+    assert [line for line, _ in broken(source.replace("raise ValueError", "pass"))] == [5]
 
 
 def test_leaving_is_not_suppressed() -> None:
@@ -145,6 +167,39 @@ async def a(contact, journey):
     await journey.activity(drawn)
 """
     )
+
+
+def test_what_only_type_checkers_read_is_left_alone() -> None:
+    source = """\
+    from typing import TYPE_CHECKING
+
+    if TYPE_CHECKING:
+        import httpx
+    else:
+        import requests
+    """
+    assert [line for line, _ in broken(source)] == [6]
+
+
+def test_an_activity_in_a_class_may_do_anything() -> None:
+    source = """\
+    import random
+    from temporalio import activity
+    from workflows.journey import automation
+
+    class Scores:
+        @activity.defn
+        async def fetch(self):
+            return [random.random() for each in {1, 2}]
+
+        def guess(self):
+            return random.random()
+
+    @automation("a")
+    async def a(contact, journey):
+        await journey.activity(Scores.fetch)
+    """
+    assert [line for line, _ in broken(source)] == [11]
 
 
 def test_what_an_automation_reaches_is_looked_at_too() -> None:

@@ -107,6 +107,7 @@ def test_what_would_fail_whenever_somebody_comes_to_it_is_refused(line: str, sai
         "journey.trigger.get('plan')",
         "journey.exit('Not interested')",
         "def told(journey: str): return journey.upper()",
+        "def told(journey): return journey.get('plan')",
         "await other.wait('20 seconds')",
     ],
 )
