@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 from temporalio.service import RPCError
 
 from api import automations, campaigns
@@ -25,7 +25,7 @@ from marketing.drips import is_over
 from marketing.events import ContactReference
 from marketing.experiments import Experiment
 from marketing.moments import Moment
-from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who
+from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who, id_or_email
 from marketing.rehearsals import MOST_CONTACTS, Timeline
 from marketing.schedules import Schedule
 from marketing.segment_nodes import kept_by
@@ -41,10 +41,14 @@ _ERRORS = documented(NotPossibleHere)
 _SAMPLE = whole(1, MOST_CONTACTS)
 
 
-_Named = Annotated[
-    Annotated[Who, Tag("name")] | Annotated[ContactReference, Tag("reference")],
-    Discriminator(lambda given: "reference" if isinstance(given, dict | ContactReference) else "name"),
-]
+def _as_reference(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    name = id_or_email(given)
+    return {"email" if "@" in name else "id": name}
+
+
+_Named = Annotated[ContactReference, BeforeValidator(_as_reference, json_schema_input_type=Who | ContactReference)]
 
 
 class RehearsalRequest(BaseModel):
@@ -211,13 +215,13 @@ async def _play(
     )
 
 
-async def _chosen(tx: Connection, named: Sequence[str | ContactReference]) -> list[str]:
-    """Their ids or addresses."""
-    references = [each for each in named if isinstance(each, ContactReference)]
-    meant = dict(zip(references, await contacts.referred(tx, references), strict=True))
-    if missing := [each.id or each.email or each.external_id for each, id in meant.items() if id is None]:
-        raise NotFound(f"There is no such contact: {', '.join(map(str, missing[:5]))}.")
-    return [str(meant[each]) if isinstance(each, ContactReference) else each for each in named]
+async def _chosen(tx: Connection, named: Sequence[ContactReference]) -> list[str]:
+    """Their ids."""
+    meant = await contacts.referred(tx, named)
+    if missing := [each for each, id in zip(named, meant, strict=True) if id is None]:
+        names = [str(each.id or each.email or each.external_id) for each in missing[:5]]
+        raise NotFound(f"There is no such contact: {', '.join(names)}.")
+    return list(map(str, meant))
 
 
 def _told_apart(named: Iterable[str]) -> tuple[list[UUID], list[str]]:

@@ -213,6 +213,16 @@ async def test_a_rehearsal_leaves_no_trace_and_reaches_nobody(
     assert counted((await api.get("/metrics")).text) == counted(figures)
 
 
+async def test_contacts_may_be_named_as_for_execute_too(api: httpx.AsyncClient, account: TestAccount) -> None:
+    one, two, three, four = await people(account, 4)
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE contacts SET external_id = 'crm-1' WHERE id = :id"), {"id": two})
+        email = (await tx.execute(text("SELECT email FROM contacts WHERE id = :id"), {"id": three})).scalar_one()
+    named = [{"id": str(one)}, {"external_id": "crm-1"}, {"email": email.upper()}, str(four), str(one)]
+    timeline = await told(api, await automation(api), contacts=named)
+    assert [each["contact_id"] for each in timeline["contacts"]] == [str(each) for each in (one, two, three, four)]
+
+
 async def test_a_month_for_a_hundred_contacts_takes_seconds(api: httpx.AsyncClient, account: TestAccount) -> None:
     await people(account, 100)
     path = await automation(api)
@@ -233,6 +243,8 @@ async def test_a_month_for_a_hundred_contacts_takes_seconds(api: httpx.AsyncClie
     ("wanted", "status", "says"),
     [
         ({"contacts": ["nobody@example.com"]}, 404, "There is no such contact: nobody@example.com."),
+        ({"contacts": [{"external_id": "crm-7"}]}, 404, "There is no such contact: crm-7."),
+        ({"contacts": [{"email": "a@example.com", "external_id": "crm-7"}]}, 422, "exactly one of"),
         ({"script": ["dances on day 1"]}, 422, "'clicks welcome on day 2'"),
         ({"starts_at": "2020-01-01T00:00:00Z"}, 422, "has passed"),
         ({"sample": 5, "contacts": ["a@example.com"]}, 422, "not both"),
