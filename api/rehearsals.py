@@ -30,7 +30,7 @@ from marketing.rehearsals import MOST_CONTACTS, Timeline
 from marketing.schedules import Schedule
 from marketing.segment_nodes import kept_by
 from marketing.segment_operands import whole
-from rehearsals.rehearse import CannotSkipTime, InTheWay, Play, Stage, TooLong, rehearse
+from rehearsals.rehearse import CannotSkipTime, InTheWay, Play, Stage, StandsStill, TooLong, rehearse
 from workflows.code import Loaded
 
 router = APIRouter(prefix="/api", tags=["rehearsals"])
@@ -264,7 +264,7 @@ async def _rehearse(request: Request, account_id: UUID, prepare: Any) -> Timelin
             return await rehearse(Stage(state.database, state.temporal, state.links), account_id, prepare)
         except CannotSkipTime as error:
             raise NotPossibleHere(str(error)) from error
-        except TooLong as error:
+        except (TooLong, StandsStill) as error:
             raise Conflict(str(error)) from error
         except InTheWay as error:
             raise Unavailable(f"{error} Try again in a moment.", headers={"Retry-After": "5"}) from error

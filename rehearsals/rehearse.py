@@ -41,6 +41,7 @@ from workflows.options import PRIORITY_TEST
 from workflows.rehearsal_inputs import RehearsalInput
 from workflows.rehearsals import RehearsalWorkflow, rehearsal_workflow_id
 from workflows.search_attributes import keywords
+from workflows.standstills import standstill
 
 MOST_SECONDS = 60.0
 LOOK_SECONDS = 0.2  # whether anybody waits for what it has locked
@@ -60,6 +61,10 @@ class CannotSkipTime(Exception):
 
 class TooLong(Exception):
     """It did not come to its end in time."""
+
+
+class StandsStill(Exception):
+    """Its workflow can't go on, however often that is tried."""
 
 
 class InTheWay(Exception):
@@ -123,6 +128,7 @@ async def rehearse(
     Raises:
         CannotSkipTime: the server can't.
         InTheWay: somebody waited for what it had locked.
+        StandsStill: it would never come to its end.
         TooLong: it took longer than `stage.most_seconds`.
     """
     began = monotonic()
@@ -317,10 +323,21 @@ class _Performance:
         try:
             if await skipper.get_time_skipping_info(handle) is None:  # a server that does not know what it was told
                 raise CannotSkipTime
-            return await handle.result()
+            return await _unless_it_stands_still(handle)
         except BaseException:
             await _end(handle)
             raise
+
+
+async def _unless_it_stands_still(handle: WorkflowHandle[Any, RehearsalInput | None]) -> RehearsalInput | None:
+    result = asyncio.ensure_future(handle.result())
+    try:
+        while not (await asyncio.wait([result], timeout=LOOK_SECONDS))[0]:
+            if problem := await standstill(handle):
+                raise StandsStill(f"The rehearsal can't go on: {problem}")
+        return await result
+    finally:
+        result.cancel()
 
 
 async def _end(handle: WorkflowHandle[Any, Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from marketing.rehearsal_scripts import act
 from marketing.rehearsals import Timeline
 from marketing.tracking import RecipientLinks, Tokens
 from pytest_carillon import Rehearse
-from rehearsals.rehearse import Play, Stage, TooLong, rehearse
+from rehearsals.rehearse import Play, Stage, StandsStill, TooLong, rehearse
 from tests.audience import EMAIL, people
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
 from tests.delivering import change_account, execute
@@ -195,6 +196,20 @@ async def test_whoever_takes_too_long_is_given_up_and_leaves_nothing_at_work(
                        AND xact_start < clock_timestamp() - interval '0.9 s'"""
         assert (await tx.execute(text(open_ones))).scalar_one() == 0
         assert (await tx.execute(text("SELECT count(*) FROM automations"))).scalar_one() == 0
+
+
+async def test_what_can_never_come_to_its_end_is_given_up_at_once_and_says_why(
+    account: TestAccount, database: Database, temporal: Client
+) -> None:
+    (zoe,) = await people(account, 1)
+
+    async def prepare(tx: Connection, now: datetime) -> Play:
+        return Play("Lost", {"steps": []}, await named(tx, [zoe], []), starts_at=now, code="in-no-file")
+
+    began = monotonic()
+    with pytest.raises(StandsStill, match="can't go on: No file has the automation 'in-no-file' in version 1"):
+        await rehearse(stage(database, temporal), account.id, prepare)
+    assert monotonic() - began < 10  # Temporal gives the next attempt so many seconds
 
 
 async def test_an_account_that_is_inside_already_can_be_rehearsed_and_goes_on_untouched(
