@@ -14,6 +14,7 @@ from marketing.kinds import told
 from marketing.segment_names import Duration
 from marketing.segment_nodes import Node
 from marketing.steps import KINDS, STEP_TYPES, Activity, Weight
+from workflows.code_loops import never_ends
 from workflows.code_rules import Broken, decorated, dotted, meanings_in, named_by
 from workflows.journey import Journey, time_for_activity
 
@@ -106,12 +107,17 @@ class _Reader:
                 yield Broken(each.lineno, f"`{what}(…)` does nothing until it is awaited: write `await {what}(…)`")
         match node:
             case ast.Call(ast.Attribute(ast.Name(name) as journey, kind)) if name in journeys:
+                named = next((self.value(each.value) for each in node.keywords if each.arg == "step"), "")
+                if named is not _UNKNOWN and not isinstance(named, str):
+                    yield Broken(node.lineno, f"`{journey.id}.{kind}(…)`: step: takes text.")
                 if not hasattr(Journey, kind) and kind not in _ATTRIBUTES:
                     yield Broken(node.lineno, f"`{journey.id}.{kind}`: a journey has no such step")
                 elif kind in _MODELS:
                     yield from (
                         Broken(node.lineno, f"`{journey.id}.{kind}(…)`: {why}") for why in self.why_wrong(node, kind)
                     )
+            case ast.While(test=test) if never_ends(node, journeys, self.meanings):
+                yield Broken(node.lineno, f"`while {ast.unparse(test)}` never ends: await a step in it, or `break`")
         for child in ast.iter_child_nodes(node):
             yield from self.wrong(child, journeys)
 

@@ -33,6 +33,8 @@ from workflows.awaited import Step, step_word
 T = TypeVar("T")
 
 LONGEST_ACTIVITY = timedelta(minutes=30)
+# Nobody else's code goes on while this one looks at a clock that stands still: a thousand such take a second or two.
+MOST_LOOKS = 5_000
 LONGEST_NAME = 250  # of a step, and of the reason of an exit: indexes keep the one, people read both
 _SOME_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -128,11 +130,16 @@ class Journey:
         self.trigger = trigger  # what the pass began with
         self._pass = on
         self._names: Counter[str] = Counter()
+        self._looks = 0  # at the clock, since the last step
         self.untaken: dict[Step[Any], None] = {}
 
     @property
     def now(self) -> datetime:
         """The journey's clock, in UTC: when the contact's last step ended."""
+        self._looks += 1
+        if self._looks > MOST_LOOKS:
+            told = f"`journey.now` was looked at {MOST_LOOKS:,} times between two steps, and only they have it go on"
+            raise RuntimeError(f"{told}: wait with `await journey.wait_until(…)`")
         return self._pass.now
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -312,6 +319,7 @@ class Journey:
 
     def _name(self, given: str, derived: str) -> str:
         name = _named("the name of a step", given or derived)
+        self._looks = 0
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
 

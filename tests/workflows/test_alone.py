@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from activities.journey_inputs import Answer, Caller, StepCall
 from tests.cohorts import StandIn, carrying, contact_id
-from workflows.journey import Contact, Exit, Journey
+from workflows.journey import MOST_LOOKS, Contact, Exit, Journey
 
 URL = "https://crm.example.com/leads"
 CIRCLE: dict[str, Any] = {}
@@ -63,6 +63,20 @@ async def test_what_cannot_be_asked_for_fails_that_contact_at_its_line(temporal:
         assert said in endings[member]
         assert "(test_alone.py:" in endings[member]
     assert cohort.stand_in.steps == ["send:welcome", "send:more"]
+
+
+async def test_whoever_looks_at_a_clock_that_stands_still_fails_and_the_others_go_on(temporal: Client) -> None:
+    async def looking(contact: Contact, journey: Journey) -> None:
+        await journey.send("welcome")
+        while contact.id == contact_id(1) and journey.now.hour < 25:
+            pass
+        for _ in range(MOST_LOOKS - 10):
+            assert journey.now
+
+    async with carrying(temporal, looking, 3) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"failed": 1, "completed": 2}
+    assert "`journey.now` was looked at 5,000 times between two steps" in cohort.stand_in.endings()[1]
 
 
 class Unspeakable(Exception):

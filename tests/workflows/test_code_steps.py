@@ -9,6 +9,7 @@ from workflows.code_steps import wrong_steps
 
 HEAD = """\
 import asyncio
+from datetime import timedelta
 from workflows.journey import Contact, Journey as J, automation
 
 SOON = "20 seconds"
@@ -70,6 +71,14 @@ def wrong(lines: str) -> list[str]:
             "within: An activity may take 30 minutes at the most, not 2",
         ),
         ("await journey.sned('a')", "`journey.sned`: a journey has no such step"),
+        ("await journey.tag('a', step=3)", "step: takes text."),
+        (
+            "while journey.now.hour < 25: pass",
+            "`while journey.now.hour < 25` never ends: await a step in it, or `break`",
+        ),
+        ("while journey.now < journey.entered_at + timedelta(days=3): names.append('a')", "never ends"),
+        ("while contact.zone.startswith('Europe/'): found = len(names)", "never ends"),
+        ("while True: pass", "`while True` never ends"),
     ],
 )
 def test_what_would_fail_whenever_somebody_comes_to_it_is_refused(line: str, said: str) -> None:
@@ -109,6 +118,18 @@ def test_what_would_fail_whenever_somebody_comes_to_it_is_refused(line: str, sai
         "def told(journey: str): return journey.upper()",
         "def told(journey): return journey.get('plan')",
         "await other.wait('20 seconds')",
+        "await journey.tag('a', step=name)",
+        "while False: pass",
+        "while len(names) < 5: names.append('a')",
+        "while journey.now.hour < 9: await journey.wait('1 hour')",
+        "while journey.now.hour < 9: helped(journey)",
+        "while True: journey.exit('done')",
+        "while True: name = next(names)",
+        "while name := names.pop(): pass",
+        "while await journey.matches(criteria): pass",
+        "while True: [await journey.send(each) for each in names]",
+        "while journey.trigger: journey.trigger.popitem()",
+        "while journey.now.hour < 9: journey = another",
     ],
 )
 def test_what_may_well_be_taken_is_left_alone(line: str) -> None:
