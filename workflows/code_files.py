@@ -177,6 +177,8 @@ def _automations(module: ModuleType) -> Iterator[Written]:
         line = function.__code__.co_firstlineno
         if not iscoroutinefunction(function) or len(signature(function).parameters) != 2:
             raise CannotLoad(f"{file}:{line}: write it as `async def {function.__name__}(contact, journey)`")
+        if type(code.version) is not int or not 1 <= code.version < 2**31:
+            raise CannotLoad(f"{file}:{line}: version: takes a whole number from 1 on.")
         terms = {each.name: getattr(code, each.name) for each in fields(code) if each.name != "version"}
         try:
             definition = AutomationDefinition.model_validate(terms | {"code": code.name})

@@ -15,6 +15,7 @@ OUTSIDE = "do it in a function under `@activity.defn`, called with `await journe
 _TOGETHER = "wait for several at once with `asyncio.gather(…)`"
 _DEADLINE = "`journey.wait_for(…, within=…)` has the deadline"
 _CANCELLED = "whoever leaves is told so by an exception that code must let through: write `except Exception`"
+_OWN = "what a pass remembers must be its own: keep it in local variables"
 _RUN = "a pass outlives the run of its workflow: ask `contact` and `journey` instead"
 
 _REFUSED = {
@@ -55,8 +56,12 @@ def broken_rules(tree: ast.Module) -> list[Broken]:
     """What the parts of a module do that run in passes, and must not. What only activities reach may do anything."""
     meanings = meanings_in(tree)
     sets = _names_of_sets(tree)
-    roots = _in_passes(_WithoutActivities(meanings).visit(deepcopy(tree)), meanings)
+    checked = _WithoutActivities(meanings).visit(deepcopy(tree))
+    roots = _in_passes(checked, meanings)
     found = {broken for root in roots for broken in (*_broken(root, meanings), *_gone_through(root, sets))}
+    shared = _shared(tree)
+    for root in named_by(_automations(checked, meanings), checked, meanings):
+        found |= set(_kept_in(root, shared))
     return sorted(found)
 
 
@@ -118,8 +123,11 @@ def _in_passes(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
     """The top-level statements that run where passes do: all that is no definition, the automations, and what these
     name in turn, but for activities."""
     code = [node for node in tree.body if not isinstance(node, _DEFINITIONS)]
-    automations = [node for node in tree.body if decorated(node, "workflows.journey.automation", meanings)]
-    return named_by([*code, *automations], tree, meanings)
+    return named_by([*code, *_automations(tree, meanings)], tree, meanings)
+
+
+def _automations(tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
+    return [node for node in tree.body if decorated(node, "workflows.journey.automation", meanings)]
 
 
 def named_by(statements: Sequence[ast.stmt], tree: ast.Module, meanings: dict[str, str]) -> list[ast.stmt]:
@@ -151,8 +159,7 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
         case ast.ImportFrom() if _is(_origin(node), _HEAVY):
             yield _too_heavy(node, _origin(node))
         case ast.Global(names=names):
-            what = "what a pass remembers must be its own: keep it in local variables"
-            yield Broken(node.lineno, f"`global {', '.join(names)}`: {what}")
+            yield Broken(node.lineno, f"`global {', '.join(names)}`: {_OWN}")
         case ast.ExceptHandler(type=caught, body=body) if _keeps(caught, body, meanings):
             yield Broken(node.lineno, _CANCELLED)
         case ast.Call(func=what, args=[*kinds]) if dotted(what, meanings) == "contextlib.suppress" and any(
@@ -161,6 +168,11 @@ def _broken(node: ast.AST, meanings: dict[str, str]) -> Iterator[Broken]:
             yield Broken(node.lineno, _CANCELLED)
         case ast.With(items=items) if any(_passed_through(item, meanings) for item in items):
             return  # the author knows what is in there
+        case ast.Call(ast.Name("getattr"), [of, ast.Constant(str(part)), *_]) if start := dotted(of, meanings):
+            if why := why_refused(f"{start}.{part}"):
+                yield Broken(node.lineno, f"`{start}.{part}` is refused here: {why}")
+        case ast.Attribute(ast.Call(ast.Name("type")), "now" | "utcnow" | "today"):
+            yield Broken(node.lineno, f"`{ast.unparse(node)}` is refused here: {_CLOCK}")
         case ast.Attribute() | ast.Name(ctx=ast.Load()) if name := dotted(node, meanings):
             if why := why_refused(name):
                 yield Broken(node.lineno, f"`{name}` is refused here: {why}")
@@ -202,6 +214,38 @@ def _passed_through(item: ast.withitem, meanings: dict[str, str]) -> bool:
     return isinstance(call, ast.Call) and dotted(call.func, meanings) == _ALLOWED[1]
 
 
+# -- what passes share -------------------------------------------------------------------------------------------------
+
+_CHANGING = ("append", "extend", "insert", "add", "discard", "remove", "pop", "popitem", "clear")
+
+
+def _shared(tree: ast.Module) -> frozenset[str]:
+    """The names that stand for one list, dict or set throughout a module."""
+    named = Counter(each.arg for each in ast.walk(tree) if isinstance(each, ast.arg))
+    named += Counter(each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and _is_stored(each))
+    found = set()
+    for statement in tree.body:
+        match statement:
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, value):
+                if named[name] == 1 and isinstance(value, ast.List | ast.Dict | ast.Set):
+                    found.add(name)
+    return frozenset(found)
+
+
+def _kept_in(root: ast.AST, shared: frozenset[str]) -> Iterator[Broken]:
+    """Where a pass leaves something behind for others, or for itself when it is run again."""
+    for node in ast.walk(root):
+        match node:
+            case ast.Call(ast.Attribute(ast.Name(name), how)) if name in shared and how in _CHANGING:
+                yield Broken(node.lineno, f"`{name}.{how}(…)`: {_OWN}")
+            case ast.AugAssign(ast.Subscript(ast.Name(name))) if name in shared:
+                yield Broken(node.lineno, f"`{name}[…]`: {_OWN}")
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
+
+
 # -- sets --------------------------------------------------------------------------------------------------------------
 
 _IN_ORDER = ("list", "tuple", "iter", "next", "enumerate", "zip", "map", "filter")
@@ -222,6 +266,8 @@ def _gone_through(node: ast.AST, sets: frozenset[str]) -> Iterator[Broken]:
             taken = [over]
         case ast.Call(ast.Name(name), given) if name in _IN_ORDER:
             taken = given
+        case ast.Call(ast.Attribute(ast.Name("dict"), "fromkeys"), [over, *_]):
+            taken = [over]
         case ast.Call(ast.Attribute(ast.Constant(str()), "join"), [over]) | ast.Call(ast.Attribute(over, "pop"), []):
             taken = [over]
         case _:
@@ -239,6 +285,8 @@ def _is_set(node: ast.AST | None, sets: frozenset[str]) -> bool:
             return True
         case ast.Name(name):
             return name in sets
+        case ast.BinOp(ast.Call(ast.Attribute(attr="keys"), []), ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor()):
+            return True
         case ast.BinOp(left, ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), right):
             return _is_set(left, sets) or _is_set(right, sets)
         case ast.Call(ast.Attribute(of, method)) if method in _SET_METHODS:
@@ -255,9 +303,11 @@ def _names_of_sets(tree: ast.Module) -> frozenset[str]:
                 given.setdefault(name, []).append(value)
             case ast.arg(name):
                 given.setdefault(name, []).append(None)
-    stored = Counter(
-        each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
-    )
+    stored = Counter(each.id for each in ast.walk(tree) if isinstance(each, ast.Name) and _is_stored(each))
+    for node in ast.walk(tree):
+        match node:
+            case ast.AugAssign(ast.Name(name), ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor()):
+                stored[name] -= 1  # a set stays one
     return frozenset(
         name
         for name, values in given.items()

@@ -1,6 +1,7 @@
 """Could the steps be taken that the code of an automation asks for? Read from its text, as far as that says them."""
 
 import ast
+import builtins
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -175,6 +176,10 @@ class _Reader:
             return
         if any(isinstance(each, ast.Starred) for each in call.args) or None in {each.arg for each in call.keywords}:
             return
+        if kind == "wait" and (why := _why_no_wait(args)):
+            yield why
+        if kind == "activity" and (name := dotted(call.args[0], self.meanings) if call.args else "") in dir(builtins):
+            yield f"`{name}` is no function under `@activity.defn`."
         if not (args := _declared(kind, args)):
             return
         try:
@@ -212,6 +217,14 @@ def _declared(kind: str, args: dict[str, Any]) -> dict[str, Any]:
         case "split" | "engagement":
             return args or {"since": None}
     return {"type": kind, **args}
+
+
+def _why_no_wait(args: Mapping[str, Any]) -> str:
+    if not args:
+        return 'say how long, such as `wait("3 days")`.'
+    if all(isinstance(each, int | float) and each < 0 for each in args.values()):
+        return "nobody can wait for less than no time."
+    return ""
 
 
 def _parts(test: ast.expr) -> Iterator[ast.expr]:

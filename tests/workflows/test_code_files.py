@@ -58,6 +58,11 @@ async def test_what_a_folder_has_is_found_with_its_place(tmp_path: Path) -> None
     assert await steps("hello") == ["send:hello"]
 
 
+def test_a_version_is_a_number_from_1_on(tmp_path: Path) -> None:
+    file = hello(tmp_path, version=0)
+    assert problem(tmp_path) == f"{file}:5: version: takes a whole number from 1 on."
+
+
 async def test_versions_stand_side_by_side(tmp_path: Path) -> None:
     hello(tmp_path, "one.py", version=1, template="first")
     hello(tmp_path, "two.py", version=2, template="second")
@@ -245,7 +250,7 @@ COUNT = []
 
 @automation("counts", trigger=SUBSCRIBED)
 async def counts(contact, journey):
-    COUNT.append(1)
+    COUNT[:] = [*COUNT, 1]
     await journey.tag(f"{len(COUNT)}")
 
 @automation("leaves", trigger=SUBSCRIBED)

@@ -27,6 +27,8 @@ def in_pass(line: str, imports: str = "") -> list[tuple[int, str]]:
         ("import datetime as dt", "x = dt.datetime.utcnow()", "datetime.datetime.utcnow", "journey.now"),
         ("from datetime import date as day", "day.today()", "datetime.date.today", "journey.now"),
         ("import time", "t = time.monotonic()", "time.monotonic", "journey.now"),
+        ("import asyncio", "await getattr(asyncio, 'sleep')(3)", "asyncio.sleep", "journey.wait"),
+        ("", "type(journey.now).now()", "type(journey.now).now", "journey.now"),
         ("import time", "time.sleep(3)", "time.sleep", "journey.wait"),
         ("from asyncio import sleep", "await sleep(3)", "asyncio.sleep", "journey.wait"),
         ("import random", "random.choice([1, 2])", "random.choice", "journey.split"),
@@ -167,6 +169,26 @@ async def a(contact, journey):
     await journey.activity(drawn)
 """
     )
+
+
+def test_sets_that_are_added_to_or_come_of_keys_are_sets() -> None:
+    for line in (
+        "some = {'a'}; some |= {'b'}; list(some)",
+        "list({}.keys() & {'a': 1}.keys())",
+        "dict.fromkeys({1, 2})",
+    ):
+        ((_, text),) = in_pass(line)
+        assert "a set has another order" in text
+    assert in_pass("flags = 1; flags |= 2; list(flags)") == []
+
+
+@pytest.mark.parametrize("line", ["SEEN.append(contact.id)", "COUNT['n'] += 1", "x = NAMES.pop()"])
+def test_what_a_module_has_is_not_changed_by_passes(line: str) -> None:
+    ((number, text),) = in_pass(line, "SEEN: list[str] = []; COUNT = {'n': 0}; NAMES = ['a']")
+    assert number == 6 and "keep it in local variables" in text
+    assert in_pass(line, "SEEN = COUNT = NAMES = None; SEEN = []; COUNT = {}; NAMES = []") == []
+    assert broken("NAMES = []\n\ndef known(name):\n    NAMES.append(name)\n\nknown('a')\n") == []
+    assert in_pass("seen = [contact.id]; seen.append(NAMES[0]); NAMES.index('a')", "NAMES = ['a']") == []
 
 
 def test_what_only_type_checkers_read_is_left_alone() -> None:

@@ -37,6 +37,9 @@ def wrong(lines: str) -> list[str]:
         ("await journey.wait('20 seconds')", "`journey.wait(…)`: duration: takes a time such as 30 days, a minute at"),
         ("await journey.wait(SOON)", "duration: takes a time"),
         ("await journey.wait_for('purchase', within='20 seconds')", "within: takes a time"),
+        ("await journey.wait()", "say how long"),
+        ("await journey.wait(days=-1)", "less than no time"),
+        ("await journey.activity(len)", "`len` is no function under `@activity.defn`"),
         ("await journey.wait_for('purchase')", "missing a required argument: 'within'"),
         ("await journey.wait_for('', within='1 day')", "event: takes the name of an event"),
         ("await journey.wait_for('a', within='1 day', where={'field': 'x', 'is': 1})", "where.field: There is no such"),
@@ -90,6 +93,8 @@ def test_what_would_fail_whenever_somebody_comes_to_it_is_refused(line: str, sai
     "line",
     [
         "await journey.wait(seconds=20)",
+        "await journey.wait(days=days, hours=-1)",
+        "await journey.activity(len_of_visit)",
         "await journey.wait(timedelta(seconds=20))",
         "await journey.wait(LATER)",
         "await journey.wait(delay)",
