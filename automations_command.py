@@ -157,14 +157,15 @@ def check(
 
     loaded()
     logging.getLogger("temporalio").setLevel(logging.CRITICAL)  # what it tells of each that breaks, we tell in words
-    breaking, checked, all_ = asyncio.run(_check(automation, most))
+    breaking, still, checked, all_ = asyncio.run(_check(automation, most))
     rest = f", of {all_:,} that are under way" if all_ > checked else ""
-    print(f"{checked:,} runs replayed{rest}: {breaking:,} would break.")
+    stuck = f", {still:,} can't go on already" if still else ""
+    print(f"{checked:,} runs replayed{rest}: {breaking:,} would break{stuck}.")
     sys.exit(1 if breaking else 0)
 
 
-async def _check(automation: UUID | None, most: int) -> tuple[int, int, int]:
-    """How many would break, of how many that were looked at, of all that are under way."""
+async def _check(automation: UUID | None, most: int) -> tuple[int, int, int, int]:
+    """How many would break, and how many stand still, of how many that were looked at, of all that are under way."""
     from rich.progress import Progress
 
     from cli import reach_temporal
@@ -176,7 +177,7 @@ async def _check(automation: UUID | None, most: int) -> tuple[int, int, int]:
     workflows = [CohortWorkflow, AutomationWorkflow]
     query = under_way(workflows, automation)
     everything = (await client.count_workflows(query)).count
-    breaking = checked = 0
+    breaking = still = checked = 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Replaying", total=min(everything, most))
@@ -186,7 +187,10 @@ async def _check(automation: UUID | None, most: int) -> tuple[int, int, int]:
             if each.problem:
                 breaking += 1
                 print(f"{each.workflow_id}: {each.problem}", flush=True)
-    return breaking, checked, everything
+            if each.stands_still:
+                still += 1
+                print(f"{each.workflow_id}: can't go on under the code at work: {each.stands_still}", flush=True)
+    return breaking, still, checked, everything
 
 
 def loaded() -> "Loaded":

@@ -105,6 +105,7 @@ class Desk:
     automation: str = ""  # whose passes they are, as it is known in all its versions
     calls: list[tuple["Pass", Call]] = field(default_factory=list)
     endings: list["Pass"] = field(default_factory=list)
+    interrupted: bool = False  # Temporal has given up what takes so long: no more code shall run
 
 
 class Pass:
@@ -152,6 +153,7 @@ class Pass:
         except Exit as exit:
             self._come_to(Ending("exited", exit.reason))
         except BaseException as error:  # also one that would end the program, or that looks like our cancelling
+            self.desk.interrupted = self.desk.interrupted or type(error).__module__.startswith("temporalio.worker")
             if isinstance(error, asyncio.CancelledError | GeneratorExit) and self._is_given_up:
                 raise
             self.leave(Ending("failed", problem=_said(error)))
@@ -169,6 +171,8 @@ class Pass:
         it."""
         go_on, with_what = code.send, None
         while True:
+            if self.desk.interrupted:
+                raise asyncio.CancelledError
             try:
                 awaited = go_on(with_what)
             except StopIteration:

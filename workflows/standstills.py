@@ -9,7 +9,8 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 
-_DEADLOCK = "TMPRL1101"  # Temporal's number for a workflow task that takes more than two seconds
+DEADLOCK = "TMPRL1101"  # Temporal's number for a workflow task that takes more than two seconds
+ENDLESS = "its code goes on for more than two seconds without awaiting a step"
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -36,7 +37,7 @@ def last_failure(history: Iterable[HistoryEvent]) -> Failure | None:
 
 
 def _is_deadlock(failure: Failure) -> bool:
-    return _DEADLOCK in failure.message
+    return DEADLOCK in failure.message
 
 
 def told(failure: Failure) -> str:
@@ -45,4 +46,4 @@ def told(failure: Failure) -> str:
         return failure.message.partition("\n")[0] or "its workflow task fails"
     places = _PLACE.findall(failure.stack_trace)
     there = f" ({Path(places[-1][0]).name}:{places[-1][1]})" if places else ""
-    return f"its code goes on for more than two seconds without awaiting a step{there}."
+    return f"{ENDLESS}{there}"

@@ -143,6 +143,27 @@ async def test_what_would_break_is_told_by_the_steps(waiting: Inside, body: str,
     assert await waiting.problem() == problem
 
 
+async def test_code_that_gives_nobody_a_turn_is_told_and_ends(waiting: Inside) -> None:
+    waiting.write("    names = ['one']\n    while names:\n        names.append('more')\n        names.pop()\n")
+    assert await waiting.problem() == "its code goes on for more than two seconds without awaiting a step"
+
+
+async def test_those_who_stand_still_already_are_told(temporal: Client) -> None:
+    lost, automation_id = "in-no-file", uuid4()
+    input = CohortInput(account_id=uuid4(), source_id=automation_id, cohort=1, code=lost)
+    async with Worker(temporal, task_queue=lost, workflows=[CohortWorkflow]):
+        run = await temporal.start_workflow(CohortWorkflow.run, input, task_queue=lost, **start_options(input))
+        async for event in run.fetch_history_events(wait_new_event=True):
+            if event.HasField("workflow_task_failed_event_attributes"):
+                break
+    query = under_way([CohortWorkflow], automation_id)
+    while not await visible(temporal, query):
+        pass
+    (found,) = [each async for each in check(temporal, query, [CohortWorkflow], most=10)]
+    assert (found.problem, found.stands_still[:45]) == ("", "No file has the automation 'in-no-file' in ve")
+    await run.terminate()
+
+
 async def test_those_whose_version_no_file_has_are_told(waiting: Inside) -> None:
     waiting.write(WRITTEN)
     name, waiting.name = waiting.name, "renamed"
