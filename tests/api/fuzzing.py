@@ -28,6 +28,7 @@ BEYOND_A_SCHEMA = (
     "stands for another event",
     "the year must be 1900 to 2200",
     "valid datetime",  # 30 February looks like one
+    "takes a moment such as",
     "is no IANA time zone",
     "is no country we know",
     "how these people agreed",  # one parameter asks for another
