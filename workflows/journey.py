@@ -323,8 +323,8 @@ class Journey:
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
 
-    async def _ask(self, kind: str, name: str, args: dict[str, Any]) -> Any:
-        return await self._pass.take(kind, name, args, asks=kind)
+    def _ask(self, kind: str, name: str, args: dict[str, Any]) -> Awaitable[Any]:
+        return self._pass.take(kind, name, args, asks=kind)
 
 
 def _named(what: str, name: str) -> str:
