@@ -108,24 +108,28 @@ class Automating:
                         return
                 await asyncio.sleep(0.02)
 
-    async def until_asked(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int) -> None:
-        """Wait until a workflow has asked for an activity so often."""
-        await self._until(workflow, activity, times, answered=False)
+    async def so_far(self, workflow: WorkflowHandle[Any, Any]) -> int:
+        """The last event in its history."""
+        return (await workflow.fetch_history()).events[-1].event_id
+
+    async def until_asked(self, workflow: WorkflowHandle[Any, Any], activity: str, after: int) -> None:
+        """Wait until a workflow asks for an activity after that event."""
+        async with asyncio.timeout(20):
+            async for each in workflow.fetch_history_events(wait_new_event=True):
+                asked = each.activity_task_scheduled_event_attributes.activity_type.name
+                if asked == activity and each.event_id > after:
+                    return
 
     async def until_answered(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int) -> None:
-        """Wait until so many of them have been answered."""
-        await self._until(workflow, activity, times, answered=True)
-
-    async def _until(self, workflow: WorkflowHandle[Any, Any], activity: str, times: int, *, answered: bool) -> None:
-        asked: list[int] = []
-        done: list[int] = []
+        """Wait until an activity has been answered so often."""
+        asked: set[int] = set()
+        done: set[int] = set()
         async with asyncio.timeout(20):
             async for each in workflow.fetch_history_events(wait_new_event=True):
                 if each.activity_task_scheduled_event_attributes.activity_type.name == activity:
-                    asked.append(each.event_id)
-                if (ended := each.activity_task_completed_event_attributes.scheduled_event_id) in asked:
-                    done.append(ended)
-                if len(done if answered else asked) >= times:
+                    asked.add(each.event_id)
+                done |= asked & {each.activity_task_completed_event_attributes.scheduled_event_id}
+                if len(done) >= times:
                     return
 
     async def until_state(self, cohort: Cohort, state: str) -> None:

@@ -216,8 +216,9 @@ async def test_whoever_a_short_pause_held_up_goes_on_when_it_ends(automating: Au
     handle = automating.workflow(automation)
     async with automating.account.transaction() as tx:  # so long it takes in the next one, and tells nobody anything
         await tx.execute(text("SELECT FROM cohorts WHERE source_id = :id FOR UPDATE"), {"id": automation})
+        before = await automating.so_far(handle)
         await automating.happens("order.placed", late)
-        await automating.until_asked(handle, "form_cohort", 2)
+        await automating.until_asked(handle, "form_cohort", before)
         await handle.execute_update(AutomationWorkflow.pause, Command())
         await automating.happens("opened.door", zoe)
         await automating.until_answered(automating.cohort(automation), "send", 2)
