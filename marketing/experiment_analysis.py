@@ -58,7 +58,8 @@ def analyse(
         payments: for revenue, what each paying recipient paid, by variant. With all of them, and no more than
             100,000 in all, the test and the interval are those of the bootstrap, drawn with `seed`; else the test is
             Welch's on log(1 + amount) and the interval Welch's on amounts.
-        earlier: the results of the last look at this experiment: always-valid numbers never get weaker again.
+        earlier: the results of the last look at this experiment: always-valid numbers never get weaker again while
+            the same one leads.
 
     Returns:
         Results without NaN or infinity, whatever was counted.

@@ -154,11 +154,16 @@ def _reach(effect: float | None, needed: float | None, have: int) -> Reach:
 def _at_any_time(
     found: Sequence[Comparison], looks: Sequence[Look], terms: Terms, earlier: Results | None
 ) -> list[Comparison]:
-    """Adds what is always valid, the lowest p and the narrowest interval of this look and all before."""
+    """Adds what is always valid, the lowest p and the narrowest interval of this look and of those before it.
+
+    What was earned while the one led is no evidence for the other: then all begins with the look at which it took over.
+    """
     before = _by_pair(earlier, terms)
     ps, intervals = [], []
     for each, look in zip(found, looks, strict=True):
         last = before.get((each.variant, each.baseline))
+        if last and last.difference.value * each.difference.value <= 0:
+            last = None
         p, between = sequences.p_value(look), sequences.interval(look, terms.alpha_at_any_time)
         if between and terms.metric is not Metric.REVENUE_PER_RECIPIENT:
             between = Interval(max(-1, between.low), min(1, between.high))

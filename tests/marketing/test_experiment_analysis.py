@@ -195,6 +195,16 @@ def test_where_the_truth_has_moved_the_last_look_counts() -> None:
     assert second.comparisons[0].always_valid_difference == alone.comparisons[0].always_valid_difference
 
 
+def test_what_one_variant_has_earned_is_not_to_the_credit_of_another() -> None:
+    now = rates(A=(2_050, 10_000), B=(2_100, 10_000))
+    first = analyse(rates(A=(200, 1_000), B=(100, 1_000)), OPENS)
+    second = analyse(now, OPENS, earlier=first)
+    assert (first.winner_at_any_time, second.leader, second.winner_at_any_time) == ("A", "B", None)
+    assert second == analyse(now, OPENS)
+    third = analyse(rates(A=(3_100, 15_000), B=(3_090, 15_000)), OPENS, earlier=second)
+    assert (third.leader, third.winner_at_any_time) == ("A", None)
+
+
 def test_a_look_at_fewer_variants_is_another_experiment() -> None:
     first = analyse(rates(A=(500, 5_000), B=(605, 5_000)), OPENS)
     of_three = rates(A=(700, 7_000), B=(780, 7_000), C=(700, 7_000))
