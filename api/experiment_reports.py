@@ -18,6 +18,7 @@ from database import campaigns, conversions, counters, experiments, exposures
 from database.conversions import Sums
 from database.engine import Connection
 from marketing.assignment import HOLDOUT, REST
+from marketing.campaigns import ENDED
 from marketing.experiment_reports import (
     AllocationReport,
     ExperimentReport,
@@ -63,7 +64,7 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
         sums = converted.get(name, Sums()) if converted is not None else None
         return variant_figures(spelled or name, share, counted.get(spelled or name, Figures()), sums)
 
-    decides_at = decision_due(experiment, standing)
+    decides_at = None if campaign.state in ENDED else decision_due(experiment, standing)
     return ExperimentReport(
         id=campaign.id,
         campaign_id=campaign.id,
@@ -77,6 +78,7 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
             *(standing.state, standing.winner, standing.decided_by, standing.reason, analysis),
             is_out=standing.test_sent_at is not None,
             decides_at=decides_at,
+            status=campaign.state,
         ),
         test_sent_at=standing.test_sent_at,
         decides_at=decides_at,

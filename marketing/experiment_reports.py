@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from marketing.campaigns import ENDED, CampaignState
 from marketing.experiment_analysis import analyse
 from marketing.experiment_results import Caution, Comparison, Metric, Results, VariantCounts
 from marketing.experiments import Conversion
@@ -133,7 +134,7 @@ class ExperimentReport(BaseModel):
     sentence: str = Field(description="How it stands, in plain English.")
     test_sent_at: datetime | None
     decides_at: datetime | None = Field(
-        description="When it is decided at the latest; null: a person decides, or the test is still going out."
+        description="When it is decided at the latest; null: a person decides, the test is not out yet, or it is over."
     )
     decided_at: datetime | None
     metric: Metric
@@ -157,8 +158,16 @@ def how_it_stands(
     *,
     is_out: bool,
     decides_at: datetime | None,
+    status: CampaignState = CampaignState.RUNNING,
 ) -> str:
-    """In plain English, what is going on and what is known."""
+    """In plain English, what is going on and what is known.
+
+    Args:
+        status: of the campaign, which may have ended though nothing was decided.
+    """
+    if state in ("testing", "asking") and status in ENDED:
+        ended = "has failed" if status is CampaignState.FAILED else f"was {status}"
+        return f"The campaign {ended} before there was a winner. {analysis.sentence}"
     match state:
         case "decided":
             by_hand = decided_by == "person" and not reason.startswith("A person ")

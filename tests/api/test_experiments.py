@@ -120,6 +120,19 @@ async def test_what_is_stopped_keeps_its_results(
         assert refused.status_code == 409 and "is over" in refused.json()["detail"]
 
 
+async def test_of_what_is_cancelled_no_decision_is_announced(
+    api: httpx.AsyncClient, temporal: Client, account: TestAccount, worker: None
+) -> None:
+    await people(account, 20)
+    path = await started(api, temporal, account, decide={"after": "4 hours"})
+    before = await results(api, path)
+    assert before["decides_at"] and "is decided by" in before["sentence"]
+    assert (await api.post(f"{path.replace('/ab-tests', '')}/cancel")).status_code == 200
+    after = await results(api, path)
+    assert (after["status"], after["decides_at"]) == ("cancelled", None)
+    assert after["sentence"].startswith("The campaign was cancelled before there was a winner. ")
+
+
 async def test_the_same_request_with_the_same_key_decides_once(
     api: httpx.AsyncClient, temporal: Client, account: TestAccount, worker: None
 ) -> None:

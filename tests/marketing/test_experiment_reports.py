@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from marketing.campaigns import CampaignState
 from marketing.experiment_analysis import analyse
 from marketing.experiment_reports import how_it_stands, incrementality, variant_figures
 from marketing.experiment_results import Metric, Results, VariantCounts
@@ -25,8 +26,13 @@ def shown() -> Results:
         ("decided", "person", "A person chose A. So it is.", "The winner is “A”. A person chose A. So it is."),
         ("decided", "time", "A is better.", "The winner is “A”. A is better."),
         ("asking", None, "Choose one.", "Choose one."),
-        ("stopped", None, "No need.", "It was stopped: No need. 10.0 % of A's"),
-        ("testing", None, "", "The test is out, and is decided by 2026-11-27 12:00 UTC at the latest. 10.0 % of A's"),
+        ("stopped", None, "No need.", "It was stopped: No need. 10.0 % of those who"),
+        (
+            "testing",
+            None,
+            "",
+            "The test is out, and is decided by 2026-11-27 12:00 UTC at the latest. 10.0 % of those who",
+        ),
     ],
 )
 def test_how_it_stands_is_one_or_two_sentences(state: str, decided_by: str | None, reason: str, sentence: str) -> None:
@@ -38,6 +44,14 @@ def test_while_it_goes_out_or_waits_for_a_person_it_says_so() -> None:
     args: tuple[Any, ...] = ("testing", None, None, "", shown())
     assert how_it_stands(*args, is_out=False, decides_at=None).startswith("The test is still going out. ")
     assert how_it_stands(*args, is_out=True, decides_at=None).startswith("The test is out, and waits for a person")
+
+
+@pytest.mark.parametrize("state", ["testing", "asking"])
+@pytest.mark.parametrize(("status", "ended"), [("cancelled", "was cancelled"), ("failed", "has failed")])
+def test_of_a_campaign_that_has_ended_nothing_is_promised(state: str, status: str, ended: str) -> None:
+    args: tuple[Any, ...] = (state, None, None, "Choose one.", shown())
+    told = how_it_stands(*args, is_out=True, decides_at=NOON, status=CampaignState(status))
+    assert told.startswith(f"The campaign {ended} before there was a winner. 10.0 % of those who")
 
 
 def test_what_sending_brought_is_told_with_its_doubt() -> None:
