@@ -111,10 +111,13 @@ class Experiments:
     async def _decide(
         self, tx: Connection, input: AtMoment, experiment: Experiment, said: Verdict, results: Results
     ) -> bool:
-        """The rest leaves at once, or at the local time that the winner has tried."""
+        """The rest leaves at once, or at the local time that the winner has tried; of a bandit also what is left of the
+        test."""
         kept = results.model_dump(mode="json")
         changed = await experiments.decide(tx, input.account_id, input.campaign_id, said, kept, input.now)
         schedule = next((each.schedule for each in experiment.variants if each.name == said.winner), None)
+        if changed and said.winner and experiment.is_bandit:
+            await planning.join_rest(tx, input.campaign_id, now=input.now)
         if changed and schedule:
             zone = (await accounts.read(tx, input.account_id)).default_timezone
             await planning.put_off_rest(tx, input.campaign_id, schedule, now=input.now, default_timezone=zone)
@@ -130,17 +133,13 @@ class Experiments:
 
     @activity.defn
     async def allocate_shard(self, input: AllocateInput) -> None:
-        """Share out one shard of a bandit by what is known now; once there is a winner, it gets all."""
+        """Share out one shard of a bandit by what is known now; once there is a winner, it belongs to the rest."""
         async with beating():
-            experiment, standing, figures = await self._look(input)
+            experiment, _, figures = await self._look(input)
             seed = _seed(input.campaign_id, input.shard)
-            if standing.winner is None:
-                weights = await asyncio.to_thread(allocation, figures.counts, experiment.metric, seed)
-            else:
-                weights = {name: float(name == standing.winner) for name in experiment.names}
             wanted = Allocation(
                 shard=input.shard,
-                weights=weights,
+                weights=await asyncio.to_thread(allocation, figures.counts, experiment.metric, seed),
                 seen={
                     each.name: {"recipients": each.recipients, "successes": each.successes} for each in figures.counts
                 },
@@ -148,9 +147,9 @@ class Experiments:
                 allocated_at=input.now,
             )
             async with self.database.transaction(input.account_id) as tx:
-                await experiments.allocate(
-                    tx, input.account_id, input.campaign_id, wanted, key=experiment_key(input.campaign_id)
-                )
+                if (await self._read(tx, input.campaign_id, lock=True)).winner is None:
+                    key = experiment_key(input.campaign_id)
+                    await experiments.allocate(tx, input.account_id, input.campaign_id, wanted, key=key)
 
     # -- the record --------------------------------------------------------------------------------------------------
 
@@ -196,11 +195,15 @@ class Figures:
 
     Args:
         converted: what conversions add up to, also those of the holdout and, as '', of the rest.
-        payments: of revenue, what each recipient paid, by variant; None of other metrics, or if they are too many.
+        compared: those that are compared: the same, or where variants leave at different times, what came in the same
+            time after each message.
+        payments: of revenue, what each recipient paid, by variant; None of other metrics, if they are too many, or
+            where variants leave at different times.
     """
 
     counts: Sequence[VariantCounts]
     converted: Mapping[str, Sums]
+    compared: Mapping[str, Sums]
     payments: Mapping[str, Sequence[float]] | None = None
 
 
@@ -208,11 +211,14 @@ async def figures_of(tx: Connection, account_id: UUID, campaign_id: UUID, experi
     """As they stand now, the latest conversions among them."""
     if experiment.conversion:
         await conversions.fold(tx, account_id, campaign_id, experiment.conversion)
-    converted = await conversions.sums(tx, campaign_id)
-    counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric, converted)
+    converted = compared = await conversions.sums(tx, campaign_id)
+    reach = None if experiment.leaves_at_once else await experiments.time_for_all(tx, campaign_id)
+    if experiment.conversion and reach is not None:
+        compared = await conversions.sums_within(tx, campaign_id, experiment.conversion, reach)
+    counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric, compared, reach)
     paid = sum(each.successes for each in counts) if experiment.metric is Metric.REVENUE_PER_RECIPIENT else 0
-    few = 0 < paid <= MOST_VALUES  # else nobody resamples them
-    return Figures(counts, converted, await conversions.payments(tx, campaign_id) if few else None)
+    few = 0 < paid <= MOST_VALUES and reach is None  # else nobody resamples them
+    return Figures(counts, converted, compared, await conversions.payments(tx, campaign_id) if few else None)
 
 
 def analysed(

@@ -213,6 +213,21 @@ async def put_off_rest(
     )
 
 
+async def join_rest(tx: Connection, campaign_id: UUID, *, now: datetime) -> None:
+    """Have those of a bandit's batches that were not shared out leave at once, as the rest does."""
+    await tx.execute(
+        text("""
+            UPDATE deliveries SET not_before = :now
+            WHERE campaign_id = :campaign_id AND shard < :rest_shard AND state = 'planned'
+            AND NOT EXISTS (
+                SELECT FROM allocations
+                WHERE allocations.campaign_id = :campaign_id AND allocations.shard = deliveries.shard
+            )
+        """),
+        {"campaign_id": campaign_id, "rest_shard": REST_SHARD, "now": now},
+    )
+
+
 # -- what is due -----------------------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,12 @@ class ExperimentWorkflow(CampaignWorkflow):
             self.fenced = False
             await self.look_for_more()
 
+    async def look_for_more(self) -> bool:
+        """A bandit's batches that had to wait leave as soon as there is a winner: the ledger says when."""
+        if self.standing and self.standing.is_bandit and not self.undecided:
+            self.waves = []
+        return await super().look_for_more()
+
     async def ask(self, activity: Callable[[Experiments, AtMoment], Awaitable[ExperimentStanding]], why: str) -> None:
         async with self.deciding:
             self.standing = await workflow.execute_activity_method(

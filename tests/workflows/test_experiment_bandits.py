@@ -9,7 +9,7 @@ from sqlalchemy import text
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment
 
-from activities.experiment_inputs import AllocateInput
+from activities.experiment_inputs import AllocateInput, ChooseInput
 from activities.experiments import Experiments
 from channels.sink import Sink
 from database import counters, experiments
@@ -21,7 +21,7 @@ from marketing.experiments import experiment_key
 from tests.audience import people
 from tests.conftest import TestAccount
 from tests.delivering import NOW, freeze
-from tests.experimenting import Experimenting, click, experiment, skip, start
+from tests.experimenting import Experimenting, click, experiment, letters, skip, start
 from workflows.experiments import ExperimentWorkflow
 from workflows.inputs import ChooseWinner
 
@@ -108,15 +108,34 @@ async def test_a_shard_is_shared_out_once(account: TestAccount) -> None:
     assert given != dict.fromkeys(given, "") and "" in given.values()
 
 
-async def test_once_there_is_a_winner_it_gets_whatever_is_left(temporal: Client, account: TestAccount) -> None:
+async def test_once_there_is_a_winner_it_gets_whatever_is_left_at_once(
+    temporal: Client, sink: Sink, account: TestAccount
+) -> None:
     await people(account, 100)
     sent = await experiment(account, **BANDIT, holdout=0.2)
     run = await start(temporal, sent)
     while not await allocations(sent):
         pass
+    await until_sent(sent, 1)
     await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=1))
-    await skip(temporal, run, hours=6)
-    await run.result()
-    assert all(each.weights == {"A": 0.0, "B": 1.0} for each in (await allocations(sent))[1:])
+    totals = await run.result()
+    assert [each.shard for each in await allocations(sent)] == [0]
     became = await sent.became()
-    assert set(became["A"]) == set(became["B"]) == {"sent"} and set(became[HOLDOUT]) == {"skipped:holdout"}
+    assert set(became["A"]) == set(became["B"]) == set(became[""]) == {"sent"}
+    assert set(became[HOLDOUT]) == {"skipped:holdout"} and totals.sent + totals.skipped == 100
+    assert Counter(subject[0] for _, subject, _ in letters(sink, account)) == {
+        "A": became["A"]["sent"],
+        "B": became["B"]["sent"] + became[""]["sent"],
+    }
+
+
+async def test_a_batch_that_is_shared_out_as_the_winner_is_chosen_joins_the_rest(account: TestAccount) -> None:
+    await people(account, 60)
+    sent = await experiment(account, **BANDIT)
+    await freeze(sent)
+    chosen = ChooseInput(account_id=account.id, campaign_id=sent.id, now=NOW, variant=0)
+    await ActivityEnvironment().run(Experiments(account.database).choose_winner, chosen)
+    await allocate(sent, 3)
+    assert (await allocations(sent), set((await sent.variants()).values())) == ([], {""})
+    async with account.transaction() as tx:
+        assert await experiments.may_send(tx, sent.id, 3, is_bandit=True) == (True, "A")
