@@ -92,7 +92,7 @@ async def results_of_experiment(experiment_id: UUID, caller: Viewer) -> Experime
         decision=Results.model_validate(standing.decision) if standing.decision else None,
         incrementality=brought,
         allocations=[AllocationReport.model_validate(each, from_attributes=True) for each in allocated],
-        warnings=_cautions(currencies),
+        warnings=_cautions(experiment, currencies),
     )
 
 
@@ -106,12 +106,26 @@ async def _sides(tx: Connection, experiment_id: UUID, experiment: Experiment, co
     paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
     metric = experiment.metric if paid else Metric.CONVERSION_RATE
     treated, held_out = await experiments.treated_and_held(
-        tx, experiment_id, experiment.names, metric, counted.converted
+        tx, experiment_id, experiment.names, metric, counted.compared
     )
     return treated, held_out, metric
 
 
-def _cautions(currencies: Sequence[str]) -> list[Caution]:
+def _cautions(experiment: Experiment, currencies: Sequence[str]) -> list[Caution]:
+    return [*_of_different_times(experiment), *_of_currencies(currencies)]
+
+
+def _of_different_times(experiment: Experiment) -> list[Caution]:
+    if experiment.leaves_at_once:
+        return []
+    message = (
+        "The variants leave at different times, so each message counts for as long as the last one has been out, and "
+        "nothing is compared before that. The figures of each variant are of all the time."
+    )
+    return [Caution(code="different_times", message=message)]
+
+
+def _of_currencies(currencies: Sequence[str]) -> list[Caution]:
     if len(currencies) < 2:
         return []
     message = (

@@ -50,7 +50,7 @@ _DID = """
     FROM (
         SELECT *, currency = :currency OR CAST(:currency AS text) IS NULL AS counts FROM events
         WHERE contact_id = exposed.contact_id AND name = :event AND NOT machine
-        AND occurred_at >= at AND occurred_at < at + CAST(:within AS interval)
+        AND occurred_at >= at AND occurred_at < at + least(CAST(:within AS interval), CAST(:reach AS interval))
         AND id >= uuidv7_floor(at - interval '1 hour')
     ) AS theirs
 """
@@ -75,14 +75,19 @@ _FOLD = text(f"""
 
 _FOLDED = text("UPDATE experiments SET folded_until = now() WHERE campaign_id = :campaign_id")
 
-_SUMS = text("""
+_SUMS = """
     SELECT variant, count(*) AS converted, sum(n) AS conversions, count(*) FILTER (WHERE amount > 0) AS paid,
            sum(amount) AS revenue, sum(amount ^ 2) AS squares, sum(ln(1 + amount)) AS logs,
            sum(ln(1 + amount) ^ 2) AS log_squares
     FROM (
-        SELECT variant, n, CAST(greatest(revenue, 0) AS float8) AS amount FROM conversions
-        WHERE source_id = :source_id AND step = ''
+        SELECT variant, n, CAST(greatest(revenue, 0) AS float8) AS amount FROM {found}
     ) AS amounts GROUP BY variant
+"""
+_KEPT = "conversions WHERE source_id = :source_id AND step = ''"
+_SUMS_OF_ALL = text(_SUMS.format(found=_KEPT))
+_SUMS_WITHIN = text(f"""
+    WITH told AS MATERIALIZED (SELECT contact_id FROM {_KEPT}), exposed AS MATERIALIZED ({_EXPOSED})
+    {_SUMS.format(found=f"exposed CROSS JOIN LATERAL ({_DID}) AS did WHERE did.n > 0")}
 """)
 
 _CURRENCIES = text("SELECT DISTINCT unnest(currencies) FROM conversions WHERE source_id = :source_id AND step = ''")
@@ -90,14 +95,20 @@ _CURRENCIES = text("SELECT DISTINCT unnest(currencies) FROM conversions WHERE so
 
 async def fold(tx: Connection, account_id: UUID, campaign_id: UUID, of: Conversion) -> None:
     """Have the rows say what has happened up to now."""
-    told = {"account_id": account_id, "source_id": campaign_id, "overlap": _OVERLAP}
+    told = {"account_id": account_id, "source_id": campaign_id, "overlap": _OVERLAP, "reach": None}
     await tx.execute(_FOLD, told | of.model_dump())
     await tx.execute(_FOLDED, {"campaign_id": campaign_id})
 
 
 async def sums(tx: Connection, campaign_id: UUID) -> dict[str, Sums]:
     """By variant, as it was folded; also of `holdout` and, as '', of those who got the winner."""
-    return {row.variant: Sums(*row[1:]) for row in await tx.execute(_SUMS, {"source_id": campaign_id})}
+    return {row.variant: Sums(*row[1:]) for row in await tx.execute(_SUMS_OF_ALL, {"source_id": campaign_id})}
+
+
+async def sums_within(tx: Connection, campaign_id: UUID, of: Conversion, reach: timedelta) -> dict[str, Sums]:
+    """The same of what came so soon after each message, and by those who were folded."""
+    told = {"source_id": campaign_id, "reach": reach, **of.model_dump()}
+    return {row.variant: Sums(*row[1:]) for row in await tx.execute(_SUMS_WITHIN, told)}
 
 
 async def currencies(tx: Connection, campaign_id: UUID) -> list[str]:

@@ -258,6 +258,11 @@ class Experiment(BaseModel):
         return self.allocation == "bandit"
 
     @property
+    def leaves_at_once(self) -> bool:
+        """Whether no variant has a time of its own."""
+        return not any(each.schedule for each in self.variants)
+
+    @property
     def weights(self) -> dict[str, float]:
         """Of each variant, in their order; of a bandit before anything is known."""
         given: Mapping[str, float] = self.allocation if isinstance(self.allocation, dict) else {}

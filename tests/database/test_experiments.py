@@ -1,0 +1,105 @@
+"""Are the variants of an experiment compared by what is comparable?"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from activities.experiments import Figures, figures_of
+from database import event_intake
+from marketing.events import NewEvent
+from marketing.experiments import Experiment
+from tests.conftest import TestAccount
+from tests.delivering import execute
+from tests.sent import SentMessage, sent_messages
+
+EARLY, LATE = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) - timedelta(minutes=30)
+EVENING = {"name": "B", "schedule": {"send_at": "2026-11-27T19:00", "timezone": "UTC"}}
+
+
+def experiment(metric: str, *, later: bool = True) -> Experiment:
+    variants = [{"name": "A"}, EVENING if later else {"name": "B"}]
+    return Experiment.model_validate({"variants": variants, "metric": metric, "conversion": {"event": "bought"}})
+
+
+async def under_way(account: TestAccount, count: int = 6) -> list[SentMessage]:
+    """Variant A left three hours ago, and B, the second half, half an hour ago."""
+    sent = await sent_messages(account, count, sent_at=EARLY)
+    await execute(
+        account,
+        "INSERT INTO experiments (campaign_id, account_id, test_began_at, test_sent_at) "
+        "VALUES (:id, :account_id, :early, :late)",
+        id=sent[0].campaign_id,
+        account_id=account.id,
+        early=EARLY,
+        late=LATE,
+    )
+    for variant, left, half in (("A", EARLY, sent[: count // 2]), ("B", LATE, sent[count // 2 :])):
+        await execute(
+            account,
+            "UPDATE deliveries SET variant = :variant, leased_at = :left, finished_at = :left WHERE id = ANY (:ids)",
+            variant=variant,
+            left=left,
+            ids=[each.delivery_id for each in half],
+        )
+        await tally(account, sent[0].campaign_id, variant, planned=count // 2, sent=count // 2)
+    return sent
+
+
+async def tally(account: TestAccount, campaign_id: UUID, variant: str, **figures: int) -> None:
+    for name, n in figures.items():
+        await execute(
+            account,
+            "INSERT INTO counters (account_id, campaign_id, hour, channel, variant, name, n) "
+            "VALUES (:account_id, :id, date_trunc('hour', now()), 'email', :variant, :name, :n)",
+            account_id=account.id,
+            id=campaign_id,
+            variant=variant,
+            name=name,
+            n=n,
+        )
+
+
+async def react(message: SentMessage, left: datetime, after: timedelta) -> None:
+    """Open it, click, and buy for 10."""
+    await execute(
+        message.account,
+        "UPDATE deliveries SET opened_at = :at, clicked_at = :at WHERE id = :id",
+        id=message.delivery_id,
+        at=left + after,
+    )
+    told: dict[str, Any] = {"contact": {"id": message.contact_id}, "occurred_at": left + after, "value": 10}
+    async with message.account.transaction() as tx:
+        await event_intake.store(tx, message.account.id, [NewEvent.model_validate({"name": "bought", **told})])
+
+
+async def figures(account: TestAccount, sent: list[SentMessage], of: Experiment) -> Figures:
+    async with account.transaction() as tx:
+        return await figures_of(tx, account.id, sent[0].campaign_id, of)
+
+
+def successes(found: Figures) -> dict[str, int]:
+    return {each.name: each.successes for each in found.counts}
+
+
+@pytest.mark.parametrize("metric", ["open_rate", "click_rate", "conversion_rate", "revenue_per_recipient"])
+async def test_variants_that_leave_at_different_times_are_compared_by_the_same_time(
+    account: TestAccount, metric: str
+) -> None:
+    sent = await under_way(account)
+    campaign = sent[0].campaign_id
+    await react(sent[0], EARLY, timedelta(minutes=10))
+    await react(sent[1], EARLY, timedelta(minutes=90))
+    await react(sent[1], EARLY, timedelta(minutes=95))
+    await react(sent[3], LATE, timedelta(minutes=20))
+    for variant, n in (("A", 2), ("B", 1)):
+        await tally(account, campaign, variant, opened_unique=n, clicked_unique=n)
+    found = await figures(account, sent, experiment(metric))
+    assert successes(found) == {"A": 1, "B": 1}
+    if metric == "revenue_per_recipient":
+        assert ([each.revenue for each in found.counts], found.payments) == ([10, 10], None)
+    assert (found.converted["A"].converted, found.converted["A"].revenue) == (2, 30)
+    assert successes(await figures(account, sent, experiment(metric, later=False))) == {"A": 2, "B": 1}
+    await execute(account, "UPDATE experiments SET test_sent_at = NULL WHERE campaign_id = :id", id=campaign)
+    assert successes(await figures(account, sent, experiment(metric))) == {"A": 0, "B": 0}
