@@ -269,13 +269,13 @@ def _of_small_samples(shown: Sequence[VariantResult], terms: Terms, minimum: Min
         Metric.REVENUE_PER_RECIPIENT: "payments",
     }[terms.metric]
     fewest = _fewest(terms.metric, minimum)
-    wanted = f"{minimum.recipients:,} recipients" + (f" and {fewest:,} {did}" if fewest else "")
+
+    def lacking(of: VariantResult) -> str:
+        wanted = [(of.recipients, minimum.recipients, "recipients"), (of.successes, fewest, did)]
+        return " and ".join(f"{n:,} of the {least:,} {what}" for n, least, what in wanted if n < least)
+
     return [
-        Caution(
-            code="small_sample",
-            message=f"{each.name} has {each.recipients:,} recipients and {each.successes:,} {did}: want {wanted}.",
-            variant=each.name,
-        )
+        Caution(code="small_sample", message=f"“{each.name}” has {lacking(each)} that it takes.", variant=each.name)
         for each in shown
         if not each.enough
     ]

@@ -33,7 +33,10 @@ def verdict(results: Results, *, when_significant: bool, fallback: Fallback, due
     winner = results.winner_at_any_time if when_significant else results.winner_if_planned if due else None
     if winner is not None and all(each.enough for each in results.variants):
         return Verdict(winner, "significance" if when_significant else "time", results.sentence)
-    return _fallen_back(results, fallback) if due else None
+    if not due:
+        return None
+    looked = " of figures that were looked at all the time" if when_significant and results.winner_if_planned else ""
+    return _fallen_back(results, fallback, looked)
 
 
 def best_so_far(results: Results) -> str:
@@ -50,9 +53,10 @@ def _believed_best(results: Results) -> Verdict | None:
     return Verdict(best.name, "bandit", f"“{best.name}” is the best with a probability of {chance}. {results.sentence}")
 
 
-def _fallen_back(results: Results, fallback: Fallback) -> Verdict:
+def _fallen_back(results: Results, fallback: Fallback, of: str = "") -> Verdict:
+    nobody = f"No winner can be believed{of}"
     if fallback == "ask":
-        return Verdict(None, "fallback", f"No winner can be believed, so choose one. {results.sentence}")
+        return Verdict(None, "fallback", f"{nobody}, so choose one. {results.sentence}")
     winner = results.control if fallback == "control" else best_so_far(results)
     what = "the control" if fallback == "control" or results.leader is None else "the best so far"
-    return Verdict(winner, "fallback", f"No winner can be believed, so it is {what}, “{winner}”. {results.sentence}")
+    return Verdict(winner, "fallback", f"{nobody}, so it is {what}, “{winner}”. {results.sentence}")

@@ -81,8 +81,10 @@ def _verdict(results: Results, pair: Comparison) -> str:
         chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
         best = f"“{results.leader}” is the best with probability {chance:.2f}"
         return f"shares follow the results, so no test applies: {best}"
-    winner = results.winner_at_any_time
-    if winner is not None:
+    few = next((each.message for each in results.warnings if each.code == "small_sample"), None)
+    if few and (results.winner_at_any_time or results.winner_if_planned):
+        return f"too early to say: {few.rstrip('.')}"
+    if results.winner_at_any_time is not None:
         return "it may be believed now, however often you have looked"
     if results.winner_if_planned is not None:
         return (

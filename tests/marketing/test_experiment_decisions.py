@@ -52,6 +52,23 @@ def test_a_difference_among_fewer_than_the_minimum_sample_is_too_little_evidence
     assert said(verdict(shown, when_significant=False, fallback="control", due=True)) == ("A", "fallback")
 
 
+@pytest.mark.parametrize("when_significant", [False, True])
+def test_who_is_asked_because_of_too_few_recipients_is_told_so(when_significant: bool) -> None:
+    found = verdict(results(5, 60, of=90), when_significant=when_significant, fallback="ask", due=True)
+    assert found and found.reason.startswith("No winner can be believed")
+    assert found.reason.endswith(
+        "too early to say: “A” has 90 of the 100 recipients and 5 of the 10 clicks that it takes."
+    )
+    assert "may be believed" not in found.reason
+
+
+def test_who_is_asked_because_figures_were_looked_at_all_the_time_is_told_so() -> None:
+    found = verdict(results(100, 140), when_significant=True, fallback="ask", due=True)
+    assert found and found.reason.startswith(
+        "No winner can be believed of figures that were looked at all the time, so choose one. "
+    )
+
+
 def test_where_nobody_did_anything_the_best_so_far_is_the_control() -> None:
     shown = results(0, 0, control="B")
     assert best_so_far(shown) == "B"
