@@ -146,12 +146,11 @@ async def _move(tx: Connection, campaign_id: UUID, before: Sequence[str], **valu
 
 # -- what was counted ------------------------------------------------------------------------------------------------
 
+# `failed:hard_bounce` and its like are one figure.
 _FIGURES = text("""
-    SELECT variant, name, sum(n)::bigint AS n FROM counters
-    WHERE campaign_id = :campaign_id AND name IN ('sent', 'opened_unique', 'clicked_unique', 'skipped:holdout')
-    GROUP BY variant, name
+    SELECT variant, CASE WHEN name LIKE 'failed:%' THEN 'failed' ELSE name END AS name, sum(n)::bigint AS n
+    FROM counters WHERE campaign_id = :campaign_id GROUP BY 1, 2
 """)
-
 
 _SINCE = text("SELECT greatest(now() - test_sent_at, '0') FROM experiments WHERE campaign_id = :campaign_id")
 
@@ -212,16 +211,17 @@ async def treated_and_held(
     metric: Metric,
     converted: Mapping[str, Sums] | None = None,
 ) -> tuple[VariantCounts, VariantCounts]:
-    """All who were sent something, whichever variant, and those who got nothing on purpose: what did sending bring?
+    """All to whom the test went, whichever variant, and those who got nothing on purpose: what did sending bring?
+
+    Both had the same time. Whoever could not be reached counts among those whom it went to: among those who were kept
+    back nobody knows who could have been.
 
     `metric` is one of conversions, which were folded; `converted` as of `counted`.
     """
     figures = await _figures(tx, campaign_id)
     converted = await conversions.sums(tx, campaign_id) if converted is None else converted
-    sent = [
-        counts(name, figures.get((name, "sent"), 0), metric, None, converted.get(name, Sums()))
-        for name in (*names, REST)
-    ]
+    tried = {name: sum(figures.get((name, how), 0) for how in ("sent", "failed", "uncertain")) for name in names}
+    sent = [counts(name, tried[name], metric, None, converted.get(name, Sums())) for name in names]
     held = figures.get((HOLDOUT, "skipped:holdout"), 0)
     return together("treated", sent), counts(HOLDOUT, held, metric, None, converted.get(HOLDOUT, Sums()))
 

@@ -68,7 +68,7 @@ def _per(n: float, whole: int) -> float | None:
 
 
 class Incrementality(BaseModel):
-    """What sending brought at all: those who got something beside those who were held out."""
+    """What sending brought at all: those to whom the test went, beside those who were held out."""
 
     sentence: str
     comparison: Comparison
@@ -82,7 +82,7 @@ def incrementality(
 ) -> Incrementality | None:
     """Of conversions or revenue; None until there is somebody on both sides.
 
-    How many there should be of each is not asked: the rest may still be waiting for the winner.
+    How many there should be of each is not asked: of whom nothing is known any more is on neither side.
     """
     counts = [held_out, treated.model_copy(update={"name": TREATED})]
     shares = {each.name: float(each.recipients) for each in counts}
@@ -96,19 +96,26 @@ def incrementality(
 
 
 def _brought(results: Results, pair: Comparison) -> str:
+    """People look again and again, so only what is always valid is told."""
     held, sent = (each.estimate.value for each in results.variants if each.estimate)
-    of = pair.difference
+    apart, between, sure = pair.difference.value, pair.always_valid_difference, pair.always_valid
     if results.metric is Metric.REVENUE_PER_RECIPIENT:
-        each_of = f"Contacts who got the campaign brought {sent:,.2f} each, those held out {held:,.2f}"
-        apart = f"{of.value:,.2f} more ({100 * of.confidence:.4g} % interval {of.low:,.2f} to {of.high:,.2f})"
+        scale, decimals, more, less = 1, 2, "more", "less"
+        each_of = f"Contacts who were sent the campaign brought {sent:,.2f} each, those held out {held:,.2f}"
     else:
+        scale, decimals, more, less = 100, 1, "points more", "points fewer"
         each_of = (
-            f"{100 * sent:.1f} % of the contacts who got the campaign converted, {100 * held:.1f} % of those held out"
+            f"{100 * sent:.1f} % of the contacts who were sent the campaign converted, "
+            f"{100 * held:.1f} % of those held out"
         )
-        interval = f"{100 * of.confidence:.4g} % interval {100 * of.low:.1f} to {100 * of.high:.1f}"
-        apart = f"{100 * of.value:.1f} points more ({interval})"
-    sure = pair.test.p <= 1 - results.confidence
-    return f"{each_of}: {apart}, {'which sending made' if sure else 'which luck alone might do'}.".replace("-", "−")
+    sign = -scale if apart < 0 else scale
+    difference = f"{sign * apart:,.{decimals}f} {less if apart < 0 else more}"
+    if between:
+        low, high = sorted((sign * between.low, sign * between.high))
+        difference += f" ({100 * between.confidence:.4g} % interval {low:,.{decimals}f} to {high:,.{decimals}f})"
+    made = sure is not None and sure.p <= 1 - results.confidence
+    doubt = "which sending made" if made else "and too early to say whether sending made that"
+    return f"{each_of}: {difference}, {doubt}.".replace("-", "−")
 
 
 class AllocationReport(BaseModel):

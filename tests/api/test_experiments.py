@@ -217,7 +217,7 @@ async def test_conversions_that_others_count_are_told_once_and_for_those_who_tak
     ]
     assert figures["holdout"]["conversion_rate"] == 1 / figures["holdout"]["skipped_by_reason"]["holdout"]
     assert read["conversion"] == {"event": "purchase", "within": "2 days", "currency": None}
-    assert read["incrementality"]["sentence"].startswith("Contacts who got the campaign brought ")
+    assert read["incrementality"]["sentence"].startswith("Contacts who were sent the campaign brought ")
     dollars = {"contact": {"id": str(one["A"])}, "value": 5, "currency": "USD"}
     assert (await api.post(f"{path}/track", json={"items": [dollars]})).status_code == 201
     assert [each["code"] for each in (await results(api, path))["warnings"]] == ["several_currencies"]

@@ -8,6 +8,7 @@ import pytest
 
 from activities.experiments import Figures, figures_of
 from database import event_intake
+from database.experiments import treated_and_held
 from marketing.events import NewEvent
 from marketing.experiments import Experiment
 from tests.conftest import TestAccount
@@ -103,3 +104,21 @@ async def test_variants_that_leave_at_different_times_are_compared_by_the_same_t
     assert successes(await figures(account, sent, experiment(metric, later=False))) == {"A": 2, "B": 1}
     await execute(account, "UPDATE experiments SET test_sent_at = NULL WHERE campaign_id = :id", id=campaign)
     assert successes(await figures(account, sent, experiment(metric))) == {"A": 0, "B": 0}
+
+
+async def test_what_sending_brought_is_told_of_the_test_alone_and_of_all_to_whom_it_went(account: TestAccount) -> None:
+    sent = await under_way(account, 8)
+    campaign = sent[0].campaign_id
+    held = "UPDATE deliveries SET variant = 'holdout', state = 'skipped', reason = 'holdout' WHERE id = :id"
+    await execute(account, held, id=sent[7].delivery_id)
+    await execute(account, "UPDATE deliveries SET variant = '' WHERE id = :id", id=sent[6].delivery_id)
+    for message in (sent[0], sent[6], sent[7]):
+        await react(message, EARLY, timedelta(hours=2.9))
+    await tally(account, campaign, "A", **{"failed:hard_bounce": 3, "failed:rejected": 2, "uncertain": 1})
+    await tally(account, campaign, "holdout", **{"skipped:holdout": 20, "skipped:unsubscribed": 5})
+    await tally(account, campaign, "", sent=40)
+    async with account.transaction() as tx:
+        together = experiment("conversion_rate", later=False)
+        compared = (await figures_of(tx, account.id, campaign, together)).compared
+        sides = await treated_and_held(tx, campaign, together.names, together.metric, compared)
+    assert [(each.recipients, each.successes) for each in sides] == [(4 + 4 + 6, 1), (20, 1)]
