@@ -34,12 +34,14 @@ class Sums:
     log_squares: float = 0.0
 
 
-# The moment at which it was taken to be sent: nobody can have reacted before that.
+# The moment at which it was taken to be sent: nobody can have reacted before that. Of the uncertain
+# some got it, and react.
 _EXPOSED = f"""
     SELECT contact_id, variant, coalesce(leased_at, finished_at) AS at
     FROM told JOIN deliveries USING (contact_id)
     WHERE campaign_id = :source_id AND step = ''
-    AND (state IN ('sent', 'delivered', 'bounced', 'complained') OR state = 'skipped' AND reason = '{HOLDOUT}')
+    AND (state IN ('sent', 'delivered', 'bounced', 'complained', 'uncertain')
+        OR state = 'skipped' AND reason = '{HOLDOUT}')
 """
 
 # What occurred since `at` was received after it, but for clocks that are apart: so few months are looked into.

@@ -122,11 +122,12 @@ class Exposure:
     exposed_at: datetime
 
 
-# Whoever got the winner afterwards is no part of the comparison.
+# Whoever got the winner afterwards is no part of the comparison; of whom nobody knows whether they got it is.
 _EXPOSED = f"""
     SELECT contact_id, variant, coalesce(leased_at, finished_at) AS exposed_at FROM deliveries
     WHERE campaign_id = :campaign_id AND step = '' AND variant <> '{REST}'
-    AND (state IN ('sent', 'delivered', 'bounced', 'complained') OR state = 'skipped' AND reason = '{HOLDOUT}')
+    AND (state IN ('sent', 'delivered', 'bounced', 'complained', 'uncertain')
+        OR state = 'skipped' AND reason = '{HOLDOUT}')
 """
 _PAGE = text(f"""
     {_EXPOSED} AND (variant = :variant OR CAST(:variant AS text) IS NULL)

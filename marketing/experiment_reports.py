@@ -29,7 +29,9 @@ class Rates(BaseModel):
 
     name: str
     share: float | None = Field(None, description="Of those who take part; null: it follows the results.")
-    open_rate: float | None = Field(None, description="Of the messages sent, each counted once, machines left out.")
+    open_rate: float | None = Field(
+        None, description="Of the messages `sent` or `uncertain`, each counted once, machines left out."
+    )
     click_rate: float | None = None
     converted: int | None = Field(None, description="Recipients; null: the experiment counts no conversions.")
     conversions: int | None = Field(None, description="Each time, also several of one recipient.")
@@ -44,13 +46,14 @@ class VariantFigures(Figures, Rates):
 
 def variant_figures(name: str, share: float | None, figures: Figures, converted: Converted | None) -> VariantFigures:
     """With what they come to per recipient; of the holdout, per contact that was kept back."""
-    recipients = figures.skipped_by_reason.get("holdout", 0) if name == "holdout" else figures.sent
+    out = figures.sent + figures.uncertain  # of the latter some arrive, and are opened
+    recipients = figures.skipped_by_reason.get("holdout", 0) if name == "holdout" else out
     answer = VariantFigures(
         name=name,
         share=share,
         **dict(figures),
-        open_rate=_per(figures.opened.unique, figures.sent),
-        click_rate=_per(figures.clicked.unique, figures.sent),
+        open_rate=_per(figures.opened.unique, out),
+        click_rate=_per(figures.clicked.unique, out),
     )
     if converted is not None:
         answer.converted, answer.conversions, answer.revenue = (

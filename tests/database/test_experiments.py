@@ -122,3 +122,16 @@ async def test_what_sending_brought_is_told_of_the_test_alone_and_of_all_to_whom
         compared = (await figures_of(tx, account.id, campaign, together)).compared
         sides = await treated_and_held(tx, campaign, together.names, together.metric, compared)
     assert [(each.recipients, each.successes) for each in sides] == [(4 + 4 + 6, 1), (20, 1)]
+
+
+@pytest.mark.parametrize("metric", ["click_rate", "conversion_rate"])
+async def test_whoever_may_have_got_it_is_one_of_those_whose_reaction_counts(account: TestAccount, metric: str) -> None:
+    sent = await under_way(account)
+    campaign = sent[0].campaign_id
+    await execute(account, "UPDATE deliveries SET state = 'uncertain' WHERE id = :id", id=sent[0].delivery_id)
+    await tally(account, campaign, "A", uncertain=2, clicked_unique=4)
+    for message in sent[:3]:
+        await react(message, EARLY, timedelta(minutes=10))
+    found = await figures(account, sent, experiment(metric, later=False))
+    of_a = found.counts[0]
+    assert (of_a.recipients, of_a.successes) == (5, {"click_rate": 4, "conversion_rate": 3}[metric])

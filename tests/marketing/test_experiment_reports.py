@@ -88,11 +88,11 @@ def test_what_sending_brought_is_believed_only_if_it_may_be_at_any_time() -> Non
     assert brought.sentence.endswith("and too early to say whether sending made that.")
 
 
-def test_rates_are_of_messages_sent_and_of_the_holdout_of_those_kept_back() -> None:
+def test_rates_are_of_messages_that_may_have_arrived_and_of_the_holdout_of_those_kept_back() -> None:
     class Sums:
         converted, conversions, revenue = 5, 6, 30.0
 
-    sent = Figures(planned=120, sent=100, opened=Engagement(total=50, unique=40, machine=9))
+    sent = Figures(planned=120, sent=90, uncertain=10, opened=Engagement(total=50, unique=40, machine=9))
     told = variant_figures("A", 0.5, sent, Sums())
     assert (told.open_rate, told.conversion_rate, told.revenue_per_recipient) == (0.4, 0.05, 0.3)
     kept = Figures(planned=60, skipped=60, skipped_by_reason={"holdout": 50, "unsubscribed": 10})
