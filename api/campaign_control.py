@@ -14,7 +14,7 @@ from temporalio.client import (
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import launches
@@ -155,7 +155,7 @@ async def resume_campaign(
             "No worker took this up in time. The campaign may resume later; look at its status."
         ) from error
     except WorkflowUpdateFailedError as error:
-        raise Conflict(str(error.cause)) from error
+        raise Conflict(objection(error)) from error
     async with caller.transaction() as tx:
         if why and why.reason != told.reason:  # the worker, who wrote it down, has it without the addresses in it
             await campaigns.give_whole_reason(tx, campaign_id, CampaignState.RUNNING, told.reason, why.reason)
@@ -165,6 +165,11 @@ async def resume_campaign(
 def handle_of(temporal: Client, campaign_id: UUID) -> WorkflowHandle[Any, Any]:
     """Of a broadcast or a drip: both have updates that are called like the moves."""
     return temporal.get_workflow_handle(campaign_workflow_id(campaign_id))
+
+
+def objection(refused: WorkflowUpdateFailedError) -> str:
+    """Why a workflow does not do as it was told, in its own words."""
+    return refused.cause.message if isinstance(refused.cause, FailureError) else str(refused.cause)
 
 
 async def _fence(

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowUpdateFailedError
 
 from api import events
 from api.auth import Caller, Editor
-from api.campaign_control import SILENT, Why, handle_of
+from api.campaign_control import SILENT, Why, handle_of, objection
 from api.errors import Conflict, Unavailable, malformed
 from api.experiments import ExperimentAnswer, answer, find
 from database import contacts, experiments, exposures
@@ -91,7 +91,7 @@ async def _told(
             "No worker took this up in time. It may still happen; look at the experiment before you ask again."
         ) from error
     except WorkflowUpdateFailedError as error:
-        raise Conflict(str(error.cause)) from error
+        raise Conflict(objection(error)) from error
     async with caller.transaction() as tx:
         return answer(await find(tx, experiment_id), await experiments.read(tx, experiment_id))
 

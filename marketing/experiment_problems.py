@@ -1,11 +1,16 @@
 """What is wrong with an experiment?"""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from marketing.campaigns import CampaignDefinition
 from marketing.experiment_results import Metric
-from marketing.experiments import Experiment
+from marketing.experiments import USUAL_BATCHES, Experiment
 from marketing.problems import Problem, Severity
+from marketing.spans import ahead
+
+LONGEST_WINDOW = "90 days"
+_SOME_DAY = datetime(2001, 2, 1, tzinfo=UTC)  # from which three months are no more than that
 
 
 def experiment_problems(definition: CampaignDefinition) -> list[Problem]:
@@ -24,8 +29,9 @@ def experiment_problems(definition: CampaignDefinition) -> list[Problem]:
 
 def _of_names(experiment: Experiment) -> Iterator[Problem]:
     names = experiment.names
-    for number, name in enumerate(names):
-        if name in names[:number]:
+    read = [name.strip() for name in names]  # nobody sees a space at the end
+    for number, name in enumerate(read):
+        if name in read[:number]:
             yield _error("same_name", f"experiment.variants.{number}.name", f"There are two variants called {name!r}.")
     known = ", ".join(repr(name) for name in names)
     if isinstance(experiment.allocation, dict):
@@ -45,12 +51,8 @@ def _of_contents(definition: CampaignDefinition, experiment: Experiment) -> Iter
     said = [(each.says(definition.content.email), each.schedule or definition.schedule) for each in experiment.variants]
     for number, each in enumerate(said):
         if each in said[:number]:
-            yield Problem(
-                code="same_variant",
-                severity=Severity.WARNING,
-                part=f"experiment.variants.{number}",
-                message=f"{experiment.names[number]!r} says what {experiment.names[said.index(each)]!r} says.",
-            )
+            message = f"{experiment.names[number]!r} says what {experiment.names[said.index(each)]!r} says."
+            yield _warning("same_variant", f"experiment.variants.{number}", message)
 
 
 def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> Iterator[Problem]:
@@ -58,11 +60,17 @@ def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> 
     if paid and definition.conversion is None:
         message = "Say which event is a conversion: here, or as the campaign's goal."
         yield _error("no_conversion", "experiment.conversion", message)
+    if experiment.window and ahead(_SOME_DAY, experiment.window) > ahead(_SOME_DAY, LONGEST_WINDOW):
+        message = f"An experiment is decided within {LONGEST_WINDOW}. Say a shorter time, or that you decide: `manual`."
+        yield _error("too_long", "experiment.decide", message)
     for number, variant in enumerate(experiment.variants):
         if variant.schedule and definition.schedule and variant.schedule.starts_at() < definition.schedule.starts_at():
             message = "This is before the campaign begins. Give a later moment, or take the campaign's schedule out."
             yield _error("schedule_too_early", f"experiment.variants.{number}.schedule", message)
     if not experiment.is_bandit:
+        if experiment.batches != USUAL_BATCHES:
+            message = 'Only the test of a bandit leaves in batches. Say "allocation": "bandit", or take them out.'
+            yield _warning("only_bandits", "experiment.batches", message)
         return
     if experiment.decide == "manual":
         message = "A bandit shares out its test over a time. Say `after` or `no_later_than`."
@@ -75,3 +83,7 @@ def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> 
 
 def _error(code: str, part: str, message: str) -> Problem:
     return Problem(code=code, message=message, part=part)
+
+
+def _warning(code: str, part: str, message: str) -> Problem:
+    return Problem(code=code, severity=Severity.WARNING, message=message, part=part)

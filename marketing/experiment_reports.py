@@ -181,13 +181,18 @@ def how_it_stands(
     match state:
         case "decided":
             by_hand = decided_by == "person" and not reason.startswith("A person ")
-            return f"The winner is “{winner}”. {f'A person chose it: {reason}' if by_hand else reason}"
+            return f"The winner is “{winner}”. {f'A person chose it: {_ended(reason)}' if by_hand else reason}"
         case "asking":
             return reason
         case "stopped":
-            return f"It was stopped: {reason} {analysis.sentence}"
+            return f"It was stopped: {_ended(reason)} {analysis.sentence}"
     if not is_out:
         return f"The test is still going out. {analysis.sentence}"
     if decides_at is None:
         return f"The test is out, and waits for a person to decide. {analysis.sentence}"
     return f"The test is out, and is decided by {decides_at:%Y-%m-%d %H:%M} UTC at the latest. {analysis.sentence}"
+
+
+def _ended(reason: str) -> str:
+    """What a person wrote, as a sentence that others may follow."""
+    return reason if reason.endswith((".", "!", "?", "…")) else f"{reason}."

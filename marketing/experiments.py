@@ -25,6 +25,7 @@ from marketing.segment_names import Duration
 from marketing.text import PRINTABLE, Printable
 
 MOST_VARIANTS = 10
+USUAL_BATCHES = 20
 # What reports call those who are of no variant.
 _TAKEN = (HOLDOUT, "rest")
 
@@ -170,7 +171,17 @@ Decide = Annotated[
     Discriminator(_kind_of_decision),
     told_apart,
 ]
+
+
+def _no_percentage(written: object) -> object:
+    if isinstance(written, int | float) and 1 < written <= 100:
+        raise ValueError(f"takes a share of 1: {written:g} % is {written / 100:g}")
+    return written
+
+
+_NO_PERCENTAGE = BeforeValidator(_no_percentage)
 # Strict: true is no number.
+_TESTED = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), _NO_PERCENTAGE]
 Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 Allocation = Annotated[
     Annotated[dict[VariantName, Weight], Field(min_length=1, max_length=MOST_VARIANTS), Tag("weights")]
@@ -215,16 +226,12 @@ class Experiment(BaseModel):
         None,
         description="The weight of each variant; left out, all have the same. `bandit`: those that do better get more.",
     )
-    test_fraction: float | None = Field(
+    test_fraction: _TESTED | None = Field(
         None,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        strict=True,
         description="The share of the audience that takes part, the rest waits for the winner. "
         "Left out: 0.2, and of a bandit all.",
     )
-    holdout: float = Field(
+    holdout: Annotated[float, _NO_PERCENTAGE] = Field(
         0,
         ge=0,
         le=0.5,
@@ -237,7 +244,7 @@ class Experiment(BaseModel):
         None, description="For the conversion rate and revenue; left out: the campaign's first goal."
     )
     decide: Decide = Field(default_factory=After)
-    confidence: float = Field(0.95, ge=0.8, le=0.999, strict=True)
+    confidence: Annotated[float, _NO_PERCENTAGE] = Field(0.95, ge=0.8, le=0.999, strict=True)
     minimum_sample: MinimumSample = Field(default_factory=MinimumSample)
     control: VariantName | None = Field(
         None, description="The variant that the others are compared with; left out: the first."
@@ -246,7 +253,10 @@ class Experiment(BaseModel):
         "best_so_far", description="What the rest gets after a tie, or with too little to go by."
     )
     batches: int = Field(
-        20, ge=2, le=100, description="Of a bandit: in how many parts the test leaves, spread over the time to decide."
+        USUAL_BATCHES,
+        ge=2,
+        le=100,
+        description="Of a bandit: in how many parts the test leaves, spread over the time to decide.",
     )
 
     @property

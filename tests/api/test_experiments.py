@@ -96,7 +96,7 @@ async def test_a_campaign_is_tested_looked_at_and_the_winner_sent_to_the_rest(
     assert (chosen.json()["state"], chosen.json()["winner"]) == ("decided", "B")
     await newest(temporal, of(account, path)).result()
     after = await results(api, path)
-    assert after["sentence"] == "The winner is “B”. A person chose it: Clear enough"
+    assert after["sentence"] == "The winner is “B”. A person chose it: Clear enough."
     assert (after["decided_by"], after["decision"]["leader"]) == ("person", "B")
     assert after["rest"]["sent"] == given[""]
     assert {subject for _, subject, _ in letters(sink, account)[-given[""] :]} == {"B says hello"}
@@ -113,7 +113,7 @@ async def test_what_is_stopped_keeps_its_results(
     assert (stopped.status_code, stopped.json()["state"]) == (200, "stopped")
     await newest(temporal, of(account, path)).result()
     told = await results(api, path)
-    assert told["sentence"].startswith("It was stopped: The price is wrong")
+    assert told["sentence"].startswith("It was stopped: The price is wrong. ")
     assert told["rest"]["skipped_by_reason"] == {"stopped": told["rest"]["planned"]}
     for verb in ("stop", "apply-winner"):
         refused = await api.post(f"{path}/{verb}")
@@ -131,6 +131,17 @@ async def test_of_what_is_cancelled_no_decision_is_announced(
     after = await results(api, path)
     assert (after["status"], after["decides_at"]) == ("cancelled", None)
     assert after["sentence"].startswith("The campaign was cancelled before there was a winner. ")
+
+
+async def test_what_waits_for_its_moment_can_not_be_decided_yet(
+    api: httpx.AsyncClient, account: TestAccount, worker: None
+) -> None:
+    await people(account, 5)
+    later = await campaign(api, schedule={"send_at": "2126-11-27T09:00"}, kind="experiment", experiment=EXPERIMENT)
+    assert (await api.post(f"{ALL}/{later}/start")).status_code == 202
+    for verb in ("apply-winner", "stop"):
+        refused = await api.post(f"{ALL}/{later}/{verb}")
+        assert (refused.status_code, refused.json()["detail"]) == (409, "This experiment has not begun yet.")
 
 
 async def test_the_same_request_with_the_same_key_decides_once(
@@ -267,6 +278,7 @@ async def test_what_is_launched_can_not_become_an_experiment(api: httpx.AsyncCli
         ({"decide": {"when_significant": True}}, "body.decide.no_later_than"),
         ({"minimum_sample": {"clicks": False}}, "body.minimum_sample.clicks"),
         ({"holdout": False}, "body.holdout"),
+        ({"holdout": 10}, "body.holdout"),
         ({"allocation": {"A": -1}}, "body.allocation.A"),
         ({"variants": [{"name": "holdout"}, {"name": "B"}]}, "body.variants.0.name"),
     ],

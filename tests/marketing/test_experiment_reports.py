@@ -26,6 +26,9 @@ def shown() -> Results:
         ("decided", "person", "A person chose A. So it is.", "The winner is “A”. A person chose A. So it is."),
         ("decided", "time", "A is better.", "The winner is “A”. A is better."),
         ("asking", None, "Choose one.", "Choose one."),
+        ("decided", "person", "It is nicer", "The winner is “A”. A person chose it: It is nicer."),
+        ("stopped", None, "Is it?", "It was stopped: Is it? 10.0 % of those who"),
+        ("stopped", None, "no", "It was stopped: no. 10.0 % of those who"),
         ("stopped", None, "No need.", "It was stopped: No need. 10.0 % of those who"),
         (
             "testing",

@@ -121,6 +121,19 @@ def test_what_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
         experiment(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"test_fraction": 20}, "takes a share of 1: 20 % is 0.2"),
+        ({"holdout": 5.5}, "takes a share of 1: 5.5 % is 0.055"),
+        ({"confidence": 95}, "takes a share of 1: 95 % is 0.95"),
+    ],
+)
+def test_a_percentage_is_told_what_it_is_as_a_share(wrong: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        experiment(**wrong)
+
+
 # -- what is said ----------------------------------------------------------------------------------------------------
 
 
@@ -165,6 +178,9 @@ def test_a_goal_of_the_campaign_is_what_counts_as_a_conversion_unless_the_experi
     ("parts", "code", "place"),
     [
         ({"variants": [A, B, A]}, "same_name", "experiment.variants.2.name"),
+        ({"variants": [A, {**B, "name": "A "}]}, "same_name", "experiment.variants.1.name"),
+        ({"decide": {"after": "100 years"}}, "too_long", "experiment.decide"),
+        ({"decide": {"when_significant": True, "no_later_than": "91 days"}}, "too_long", "experiment.decide"),
         ({"allocation": {"A": 1, "B": 1, "C": 1}}, "unknown_variant", "experiment.allocation"),
         ({"allocation": {"A": 1}}, "no_weight", "experiment.allocation"),
         ({"control": "C"}, "unknown_variant", "experiment.control"),
@@ -189,6 +205,9 @@ def test_what_no_experiment_can_be_is_told_with_its_place(parts: dict[str, Any],
         {},
         {"allocation": {"A": 1, "B": 3}, "control": "B"},
         {"allocation": "bandit"},
+        {"allocation": "bandit", "batches": 5},
+        {"decide": {"after": "90 days"}},
+        {"decide": {"after": "3 months"}},
         {"metric": "conversion_rate", "conversion": {"event": "purchase"}},
         {"variants": [A, {"name": "B", "content": A["content"], "schedule": {"send_at": "2126-11-27T09:00"}}]},
     ],
@@ -209,6 +228,11 @@ def test_kind_and_experiment_belong_together() -> None:
     assert [each.code for each in experiment_problems(broadcast)] == ["only_experiments"]
     assert [each.code for each in experiment_problems(bare)] == ["no_experiment"]
     assert experiment_problems(CampaignDefinition(name="x")) == []
+
+
+def test_batches_of_what_is_no_bandit_are_worth_a_look() -> None:
+    (found,) = experiment_problems(definition({"batches": 5}))
+    assert (found.severity, found.part) == (Severity.WARNING, "experiment.batches")
 
 
 def test_two_variants_that_say_the_same_are_worth_a_look() -> None:
