@@ -16,6 +16,7 @@ from database.conversions import Sums
 from database.engine import Connection
 from database.schema_experiments import allocations, experiments
 from marketing.assignment import HOLDOUT, REST, shared_out
+from marketing.deliveries import SkipReason
 from marketing.experiment_decisions import Verdict
 from marketing.experiment_results import Metric, VariantCounts
 
@@ -146,11 +147,14 @@ async def _move(tx: Connection, campaign_id: UUID, before: Sequence[str], **valu
 
 # -- what was counted ------------------------------------------------------------------------------------------------
 
-# `failed:hard_bounce` and its like are one figure.
-_FIGURES = text("""
-    SELECT variant, CASE WHEN name LIKE 'failed:%' THEN 'failed' ELSE name END AS name, sum(n)::bigint AS n
+# `failed:hard_bounce` and its like are one figure, as is what was skipped by a reason of the contact's own.
+_FIGURES = text(f"""
+    SELECT variant, CASE
+        WHEN name IN ('skipped:{SkipReason.HOLDOUT}', 'skipped:{SkipReason.CANCELLED}', 'skipped:{SkipReason.STOPPED}')
+        THEN name ELSE split_part(name, ':', 1) END AS name, sum(n)::bigint AS n
     FROM counters WHERE campaign_id = :campaign_id GROUP BY 1, 2
 """)
+_TRIED = ("sent", "failed", "uncertain")
 
 _SINCE = text("SELECT greatest(now() - test_sent_at, '0') FROM experiments WHERE campaign_id = :campaign_id")
 
@@ -201,6 +205,8 @@ async def counted(
             metric,
             figures.get((name, engaged), 0) if engaged else None,
             converted.get(name, Sums()),
+            waiting=figures.get((name, "planned"), 0)
+            - sum(figures.get((name, how), 0) for how in (*_TRIED, "skipped")),
         )
         for name in names
     ]
@@ -222,7 +228,7 @@ async def treated_and_held(
     """
     figures = await _figures(tx, campaign_id)
     converted = await conversions.sums(tx, campaign_id) if converted is None else converted
-    tried = {name: sum(figures.get((name, how), 0) for how in ("sent", "failed", "uncertain")) for name in names}
+    tried = {name: sum(figures.get((name, how), 0) for how in _TRIED) for name in names}
     sent = [counts(name, tried[name], metric, None, converted.get(name, Sums())) for name in names]
     held = figures.get((HOLDOUT, "skipped:holdout"), 0)
     return together("treated", sent), counts(HOLDOUT, held, metric, None, converted.get(HOLDOUT, Sums()))
@@ -232,10 +238,13 @@ async def _figures(tx: Connection, campaign_id: UUID) -> dict[tuple[str, str], i
     return {(row.variant, row.name): row.n for row in await tx.execute(_FIGURES, {"campaign_id": campaign_id})}
 
 
-def counts(variant: str, recipients: int, metric: Metric, engaged: int | None, converted: Sums) -> VariantCounts:
+def counts(
+    variant: str, recipients: int, metric: Metric, engaged: int | None, converted: Sums, *, waiting: int = 0
+) -> VariantCounts:
     """
     Args:
         engaged: how many opened or clicked; None where the metric is about conversions.
+        waiting: how many have not been tried yet, or never will, as it was cancelled or stopped.
     """
     if engaged is not None:
         did = engaged
@@ -244,6 +253,7 @@ def counts(variant: str, recipients: int, metric: Metric, engaged: int | None, c
     return VariantCounts(
         name=variant,
         recipients=recipients,
+        waiting=max(waiting, 0),
         successes=min(max(did, 0), recipients),  # also whom somebody has taken off the record since
         revenue=min(converted.revenue, _MOST_MONEY),
         revenue_squares=min(converted.squares, _MOST_SQUARES),

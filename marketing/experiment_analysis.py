@@ -117,7 +117,8 @@ def _expected(names: Sequence[str], weights: Mapping[str, float] | None) -> dict
 
 
 def _sample_ratio(variants: Sequence[VariantCounts], expected: Mapping[str, float]) -> SampleRatio:
-    p = statistics.sample_ratio([each.recipients for each in variants], [expected[each.name] for each in variants]).p
+    people = [each.recipients + each.waiting for each in variants]
+    p = statistics.sample_ratio(people, [expected[each.name] for each in variants]).p
     threshold = statistics.MISMATCH_BELOW
     return SampleRatio(p=p, threshold=threshold, mismatch=p < threshold, expected=dict(expected))
 

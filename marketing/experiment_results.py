@@ -27,12 +27,15 @@ class VariantCounts(BaseModel, frozen=True):
     with all that they paid (refunds taken off, 0 at least): of the amounts, of their squares, of log(1 + amount) and of
     its squares. All amounts are in one currency.
 
+    `waiting` are those who have the variant but whom nobody has tried to send it yet: they count for its share alone.
+
     Variants have had the same time to be answered: of those sent at different hours, only what came in the same time
     after each of them may be counted.
     """
 
     name: str
     recipients: int = Field(ge=0, le=10**12)
+    waiting: int = Field(0, ge=0, le=10**12)
     successes: int = Field(0, ge=0)
     revenue: Money = 0
     revenue_squares: Squares = 0

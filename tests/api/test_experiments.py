@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -102,6 +103,25 @@ async def test_a_campaign_is_tested_looked_at_and_the_winner_sent_to_the_rest(
     assert {subject for _, subject, _ in letters(sink, account)[-given[""] :]} == {"B says hello"}
     again = await api.post(f"{path}/apply-winner")
     assert again.status_code == 409, again.text
+
+
+async def test_while_a_variant_has_not_left_nobody_is_missing_and_nothing_is_compared(
+    api: httpx.AsyncClient, temporal: Client, account: TestAccount, sink: Sink, worker: None
+) -> None:
+    await people(account, 60)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    late = {**VARIANTS[1], "schedule": {"send_at": tomorrow, "timezone": "UTC"}}
+    path = await drafted(api, variants=[VARIANTS[0], late])
+    assert (await api.post(f"{path}/start")).status_code == 202
+    await sink.next_arrival()
+    while (told := await results(api, path))["variants"][0]["pending"]:
+        pass
+    assert [each["code"] for each in told["warnings"]] == ["different_times"]
+    assert told["analysis"]["sample_ratio"]["mismatch"] is False
+    assert told["sentence"].endswith("Too early to say: too few variants have been sent to anyone yet.")
+    assert (await api.post(f"{path}/stop")).status_code == 200
+    await newest(temporal, of(account, path)).result()
+    assert (await results(api, path))["analysis"]["sample_ratio"]["mismatch"] is False
 
 
 async def test_what_is_stopped_keeps_its_results(

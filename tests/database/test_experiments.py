@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from activities.experiments import Figures, figures_of
-from database import event_intake
+from database import counters, event_intake
 from database.experiments import treated_and_held
 from marketing.events import NewEvent
 from marketing.experiments import Experiment
@@ -49,17 +49,9 @@ async def under_way(account: TestAccount, count: int = 6) -> list[SentMessage]:
 
 
 async def tally(account: TestAccount, campaign_id: UUID, variant: str, **figures: int) -> None:
-    for name, n in figures.items():
-        await execute(
-            account,
-            "INSERT INTO counters (account_id, campaign_id, hour, channel, variant, name, n) "
-            "VALUES (:account_id, :id, date_trunc('hour', now()), 'email', :variant, :name, :n)",
-            account_id=account.id,
-            id=campaign_id,
-            variant=variant,
-            name=name,
-            n=n,
-        )
+    async with account.transaction() as tx:
+        now = datetime.now(UTC)
+        await counters.add(tx, account.id, campaign_id, figures, now=now, channel="email", variant=variant)
 
 
 async def react(message: SentMessage, left: datetime, after: timedelta) -> None:
@@ -135,3 +127,14 @@ async def test_whoever_may_have_got_it_is_one_of_those_whose_reaction_counts(acc
     found = await figures(account, sent, experiment(metric, later=False))
     of_a = found.counts[0]
     assert (of_a.recipients, of_a.successes) == (5, {"click_rate": 4, "conversion_rate": 3}[metric])
+
+
+async def test_whoever_has_not_been_tried_yet_counts_for_the_shares_and_whoever_is_missing_does_not(
+    account: TestAccount,
+) -> None:
+    sent = await under_way(account)
+    campaign = sent[0].campaign_id
+    await tally(account, campaign, "A", **{"planned": 500, "skipped:cancelled": 60, "skipped:stopped": 40})
+    await tally(account, campaign, "B", **{"planned": 500, "failed:rejected": 200, "skipped:unsubscribed": 100})
+    found = await figures(account, sent, experiment("click_rate"))
+    assert [(each.recipients, each.waiting) for each in found.counts] == [(3, 500), (3, 200)]

@@ -205,6 +205,16 @@ def test_what_one_variant_has_earned_is_not_to_the_credit_of_another() -> None:
     assert (third.leader, third.winner_at_any_time) == ("A", None)
 
 
+def test_a_variant_that_leaves_later_is_not_missing() -> None:
+    now, later = rates(A=(100, 1_000), B=(0, 0))
+    alone = analyse([now, later], CLICKS)
+    assert alone.sample_ratio and alone.sample_ratio.mismatch
+    waiting = later.model_copy(update={"waiting": 1_010})
+    results = analyse([now, waiting], CLICKS)
+    assert results.sample_ratio and not results.sample_ratio.mismatch
+    assert results.sentence == "Too early to say: too few variants have been sent to anyone yet."
+
+
 def test_a_look_at_fewer_variants_is_another_experiment() -> None:
     first = analyse(rates(A=(500, 5_000), B=(605, 5_000)), OPENS)
     of_three = rates(A=(700, 7_000), B=(780, 7_000), C=(700, 7_000))
