@@ -46,11 +46,14 @@ _EXPOSED = f"""
 
 # What occurred since `at` was received after it, but for clocks that are apart: so few months are looked into.
 _DID = """
-    SELECT count(*) AS n, coalesce(sum(value) FILTER (WHERE counts), 0) AS revenue, min(occurred_at) AS first_at,
+    SELECT count(*) FILTER (WHERE NOT taken_back) AS n, coalesce(sum(value) FILTER (WHERE counts), 0) AS revenue,
+           min(occurred_at) FILTER (WHERE NOT taken_back) AS first_at,
            coalesce(array_agg(DISTINCT currency) FILTER (WHERE counts AND value IS NOT NULL AND currency IS NOT NULL),
                     '{}') AS currencies
     FROM (
-        SELECT *, currency = :currency OR CAST(:currency AS text) IS NULL AS counts FROM events
+        SELECT *, currency = :currency OR CAST(:currency AS text) IS NULL AS counts,
+            coalesce(value < 0, false) AS taken_back  -- a refund is no conversion
+        FROM events
         WHERE contact_id = exposed.contact_id AND name = :event AND NOT machine
         AND occurred_at >= at AND occurred_at < at + least(CAST(:within AS interval), CAST(:reach AS interval))
         AND id >= uuidv7_floor(at - interval '1 hour')
