@@ -67,7 +67,8 @@ def _tell(scope: Scope, method: str, status: int, seconds: float, span: Span) ->
     route = route_of(scope)
     metrics.requests.labels(method, route, str(status)).inc()
     metrics.request_seconds.labels(method, route).observe(seconds)
-    ids = {name: value for name, value in scope.get("path_params", {}).items() if _UUID.fullmatch(str(value))}
+    params = {name: str(value) for name, value in scope.get("path_params", {}).items()}
+    ids = {name: value for name, value in params.items() if _UUID.fullmatch(value)}
     level = logging.DEBUG if route in QUIET else logging.INFO
     log.log(level, "request", method=method, route=route, status=status, seconds=round(seconds, 6), **ids)
     if span.is_recording():

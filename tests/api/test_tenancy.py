@@ -163,8 +163,8 @@ IDS_IN_BODIES = {
     "post /api/automations": IDS_IN_AUDIENCES | {"template", "template_id"},
     "put /api/automations/{automation_id}": IDS_IN_AUDIENCES | {"template", "template_id"},
     "post /api/automations/{automation_id}/execute": {"id"},
-    "post /api/automations/{automation_id}/rehearse": {"contact"},
-    "post /api/campaigns/{campaign_id}/rehearse": {"contact"},
+    "post /api/automations/{automation_id}/rehearse": {"contact", "id"},
+    "post /api/campaigns/{campaign_id}/rehearse": {"contact", "id"},
     "post /api/events": {"id"},
     "post /api/segments": IDS_IN_CRITERIA,
     "put /api/segments/{segment_id}": IDS_IN_CRITERIA,
@@ -281,7 +281,7 @@ async def test_an_automation_of_another_accounts_things_and_contacts_says_and_do
         activated = await stranger.post(f"{path}/activate")
         assert activated.status_code == (409 if step in steps else 202)
         answers = [made, activated, await stranger.post(f"{path}/execute", json=named)]
-        for contact in (theirs.ids["contact_id"], ADDRESS):
+        for contact in (theirs.ids["contact_id"], ADDRESS, {"id": theirs.ids["contact_id"]}):
             answers.append(await stranger.post(f"{path}/rehearse", json={"contacts": [contact]}))
             assert answers[-1].status_code in (404, 409, 422), answers[-1].text
         if step not in steps:
