@@ -68,6 +68,7 @@ BEYOND_A_SCHEMA = (
     "no file of automations has",
     "a clock skips ahead, not back",  # in rehearsals, as all that follows
     "is not understood: write it",
+    "can't be acted. Take an event of your own",
     "does something, but does not take part",
     "must have an @-sign",  # in rehearsals, for whose contacts ids will do
     "can neither rise nor fall by so much",  # in experiments, as all that follows
