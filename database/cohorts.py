@@ -53,8 +53,8 @@ class Known(NamedTuple):
 
 # Whoever cancels a source waits until nobody is put into its cohorts, and the other way round.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('cohorts of ' || CAST(:source_id AS text), 0))")
-# Of those who waited when it was cancelled, some may still be leaving.
-_TAKES_IN = text("SELECT state <> 'draft' FROM automations WHERE id = :source_id")
+# Not while it is held, whoever has not heard of that; of those who waited when it was cancelled, some may be leaving.
+_TAKES_IN = text("SELECT state = 'active' FROM automations WHERE id = :source_id")
 _NEWEST = text("""
     SELECT number, members, version, CASE WHEN ended_at IS NULL THEN state ELSE 'ended' END AS state
     FROM cohorts WHERE source_id = :source_id

@@ -237,8 +237,8 @@ class AutomationWorkflow:
     @workflow.signal
     def follow(self) -> None:
         """Somebody changed its state, or its times, in the database: look, and tell the cohorts. It may have been
-        another in between, and have held some."""
-        self.moved = self.untold = self.look = True
+        another in between, and have held some, or kept some from being taken in."""
+        self.moved = self.untold = self.look = self.pending = True
 
     @workflow.signal
     def migrate(self, migration: Migration, /) -> None:
