@@ -1,4 +1,4 @@
-"""What becomes of a cohort that nobody carries any more?"""
+"""Who is put together into a cohort, and what becomes of one that nobody carries any more?"""
 
 import asyncio
 from datetime import timedelta
@@ -17,6 +17,80 @@ from tests.conftest import TestAccount
 from tests.database.test_routing import NOW, automation, figures, form, happens, passes, route
 
 LATER = NOW + timedelta(minutes=5)
+
+
+# -- together --------------------------------------------------------------------------------------------------------
+
+
+async def test_those_who_wait_are_put_together_in_their_order_and_the_same_answer_is_given_again(
+    account: TestAccount,
+) -> None:
+    source = await automation(account)
+    those = await people(account, 5)
+    await happens(account, "order.placed", *those)
+    await route(account)
+    first = await form(account, source, limit=3)
+    assert first and (first.number, first.first, len(first.members)) == (1, 0, 3)
+    assert await form(account, source, known=cohorts.Known(0, 0), limit=3) == first  # the answer was lost
+    second = await form(account, source, known=cohorts.Known(1, 3), limit=3)
+    assert second and (second.number, len(second.members)) == (2, 2)
+    assert {each.contact_id for each in (*first.members, *second.members)} == set(those)
+    assert await form(account, source, known=cohorts.Known(2, 2), limit=3) is None
+
+
+async def test_the_first_answer_is_given_again_as_long_as_nobody_has_taken_a_step(account: TestAccount) -> None:
+    source = await automation(account)
+    await happens(account, "order.placed", *await people(account, 5))
+    await route(account)
+    first = await form(account, source, limit=3)
+    assert first and len(first.members) == 3
+    assert await form(account, source, limit=3) == first  # the answer was lost
+    async with account.transaction() as tx:
+        await tx.execute(
+            text("UPDATE enrollments SET step = 'send' WHERE source_id = :id AND member = 2"), {"id": source}
+        )
+    second = await form(account, source, limit=3)  # everything was lost, but what is on record
+    assert second and (second.number, len(second.members)) == (2, 2)
+
+
+async def test_newcomers_join_a_young_cohort_as_far_as_there_is_room_and_while_it_is_open(
+    account: TestAccount,
+) -> None:
+    source = await automation(account, reentry="always")
+    those = await people(account, 6)
+    for count, known, expected in (
+        (2, None, (1, 0, 2)),
+        (1, (1, 2), (1, 2, 1)),
+        (2, (1, 3), (1, 3, 1)),  # one more has room
+        (0, (1, 4), (2, 0, 1)),
+    ):
+        if count:
+            await happens(account, "order.placed", *[those.pop() for _ in range(count)])
+            await route(account)
+        joined = await form(account, source, known=known and cohorts.Known(*known), joins=True, limit=4)
+        assert joined and (joined.number, joined.first, len(joined.members)) == expected
+    async with account.transaction() as tx:
+        await tx.execute(text("UPDATE cohorts SET state = 'ended'"))
+    await happens(account, "order.placed", those.pop())
+    await route(account)
+    alone = await form(account, source, known=cohorts.Known(2, 1), joins=True, limit=4)
+    assert alone and (alone.number, alone.first) == (3, 0)
+
+
+async def test_nobody_is_put_into_a_cohort_of_an_automation_that_is_held(account: TestAccount) -> None:
+    source = await automation(account)
+    await happens(account, "order.placed", *await people(account, 2))
+    await route(account)
+    async with account.transaction() as tx:
+        await automations.move(tx, source, AutomationState.PAUSED)
+    assert await form(account, source) is None
+    async with account.transaction() as tx:
+        await automations.move(tx, source, AutomationState.ACTIVE)
+    formed = await form(account, source)
+    assert formed and len(formed.members) == 2
+
+
+# -- lost ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("cancelled", "state"), [(False, "failed"), (True, "cancelled")])
