@@ -111,7 +111,7 @@ class ToTrack(BaseModel):
                         "contact": {"email": "zoe@example.com"},
                         "value": "49.90",
                         "currency": "EUR",
-                        "idempotency_key": "order-A-1001",
+                        "idempotency_key": "order-A-2001",
                     }
                 ]
             }
