@@ -144,22 +144,31 @@ async def resume_campaign(
     """Go on with what is left."""
     async with caller.transaction(effective=False) as tx:
         allow(Move.RESUME, (await find(tx, campaign_id)).state)
-    temporal: Client = request.app.state.temporal
-    handle = handle_of(temporal, campaign_id)
     told = Command(reason=(why or Why()).reason)
-    try:
-        async with asyncio.timeout(request.app.state.patience_seconds):
-            await handle.execute_update(Move.RESUME, told)
-    except SILENT as error:
-        raise Unavailable(
-            "No worker took this up in time. The campaign may resume later; look at its status."
-        ) from error
-    except WorkflowUpdateFailedError as error:
-        raise Conflict(objection(error)) from error
+    await tell(request, campaign_id, Move.RESUME, told, "The campaign may resume later; look at its status.")
     async with caller.transaction() as tx:
         if why and why.reason != told.reason:  # the worker, who wrote it down, has it without the addresses in it
             await campaigns.give_whole_reason(tx, campaign_id, CampaignState.RUNNING, told.reason, why.reason)
         return answer(await find(tx, campaign_id))
+
+
+async def tell(request: Request, campaign_id: UUID, update: str, argument: BaseModel, later: str) -> None:
+    """Have the workflow of a campaign carry out an update, now.
+
+    Args:
+        later: what may become of it, if nobody takes it up in time.
+
+    Raises:
+        Unavailable: nobody did.
+        Conflict: the workflow refuses.
+    """
+    try:
+        async with asyncio.timeout(request.app.state.patience_seconds):
+            await handle_of(request.app.state.temporal, campaign_id).execute_update(update, argument)
+    except SILENT as error:
+        raise Unavailable(f"No worker took this up in time. {later}") from error
+    except WorkflowUpdateFailedError as error:
+        raise Conflict(objection(error)) from error
 
 
 def handle_of(temporal: Client, campaign_id: UUID) -> WorkflowHandle[Any, Any]:

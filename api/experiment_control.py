@@ -1,6 +1,5 @@
 """`/api/campaigns/ab-tests/{id}/apply-winner`, `/stop`, `/track`: what people decide, and what others have counted."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,12 +7,11 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from temporalio.client import WorkflowUpdateFailedError
 
 from api import events
 from api.auth import Caller, Editor
-from api.campaign_control import SILENT, Why, handle_of, objection
-from api.errors import Conflict, Unavailable, malformed
+from api.campaign_control import Why, tell
+from api.errors import Conflict, malformed
 from api.experiments import ExperimentAnswer, answer, find
 from database import contacts, experiments, exposures
 from database.engine import Connection
@@ -83,15 +81,9 @@ async def _under_way(caller: Caller, experiment_id: UUID) -> tuple[Experiment, S
 async def _told(
     request: Request, caller: Caller, experiment_id: UUID, update: str, argument: ChooseWinner | Command
 ) -> ExperimentAnswer:
-    try:
-        async with asyncio.timeout(request.app.state.patience_seconds):
-            await handle_of(request.app.state.temporal, experiment_id).execute_update(update, argument)
-    except SILENT as error:
-        raise Unavailable(
-            "No worker took this up in time. It may still happen; look at the experiment before you ask again."
-        ) from error
-    except WorkflowUpdateFailedError as error:
-        raise Conflict(objection(error)) from error
+    await tell(
+        request, experiment_id, update, argument, "It may still happen; look at the experiment before you ask again."
+    )
     async with caller.transaction() as tx:
         return answer(await find(tx, experiment_id), await experiments.read(tx, experiment_id))
 
