@@ -49,6 +49,7 @@ from api.watch import Watch
 from database.engine import Database
 from marketing.tracking import RecipientLinks, Tokens
 from marketing.webhooks import WebhookSecrets
+from rehearsals.rehearse import MOST_SECONDS
 from workflows.code import Loaded
 
 ROUTERS = [
@@ -88,6 +89,7 @@ def create_app(
     secret_key: bytes,
     metrics_token: str | None = None,
     patience_seconds: float = 10.0,
+    rehearsal_seconds: float = MOST_SECONDS,
     code: Loaded = Loaded({}, {}),
 ) -> FastAPI:
     """The application, with everything it needs handed in.
@@ -99,6 +101,7 @@ def create_app(
         secret_key: signs tracking and unsubscribe links.
         metrics_token: opens `/metrics`; without one, only this machine may read it.
         patience_seconds: how long a pause, resume or cancel waits for the workflow's answer.
+        rehearsal_seconds: after so long a rehearsal is given up.
         code: the automations that are written in Python.
     """
 
@@ -134,6 +137,7 @@ def create_app(
     app.state.waiting = metrics.Waiting(database)
     app.state.metrics_token = metrics_token
     app.state.patience_seconds = patience_seconds
+    app.state.rehearsal_seconds = rehearsal_seconds
     app.state.code = code
     app.state.rehearsing = asyncio.Lock()
     app.state.keys = Keys(database)

@@ -259,9 +259,10 @@ async def _turn(request: Request) -> AsyncIterator[None]:
 
 async def _rehearse(request: Request, account_id: UUID, prepare: Any) -> Timeline:
     state = request.app.state
+    stage = Stage(state.database, state.temporal, state.links, most_seconds=state.rehearsal_seconds)
     async with _turn(request):
         try:
-            return await rehearse(Stage(state.database, state.temporal, state.links), account_id, prepare)
+            return await rehearse(stage, account_id, prepare)
         except CannotSkipTime as error:
             raise NotPossibleHere(str(error)) from error
         except (TooLong, StandsStill) as error:

@@ -1,5 +1,6 @@
 """A broadcast that was launched, for tests below the API."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan, Camp
 from marketing.content import EmailContent, prepare
 from marketing.reports import CampaignStats, campaign_stats
 from tests.audience import EMAIL
-from tests.conftest import TestAccount
+from tests.conftest import PATIENCE, TestAccount
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,10 @@ def taken(sink: Sink, account: TestAccount) -> list[Received]:
 def arrived(sink: Sink, account: TestAccount) -> list[str]:
     """Who of them got a message, once for each message."""
     return sorted(each.recipient for each in taken(sink, account))
+
+
+async def come(sink: Sink, account: TestAccount, count: int = 1) -> None:
+    """Wait until so many messages have: others may be at work on this sink."""
+    async with asyncio.timeout(PATIENCE):
+        while len(taken(sink, account)) < count:
+            await sink.next_arrival()

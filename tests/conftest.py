@@ -1,9 +1,11 @@
 """The real parts, started once for all tests: PostgreSQL and Temporal. Each test gets an account of its own."""
 
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -27,6 +29,8 @@ from workflows.connection import connect
 
 SECRET_KEY = b"a secret key of the tests, 32 bytes or more"
 PUBLIC_URL = "http://carillon.test"
+# Seconds for what must come: where a test gets a twentieth of a processor, only what never comes takes so long.
+PATIENCE = 300
 
 # How long one example takes says more of the machine than of the code. What must be quick has a bound of its own.
 hypothesis_settings.register_profile("carillon", deadline=None)
@@ -36,6 +40,14 @@ hypothesis_settings.load_profile("carillon")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first: `make test` has several processes, and the rest fits in beside it."""
     items.sort(key=lambda item: [not any(item.iter_markers(name)) for name in ("chaos", "long")])
+
+
+def pytest_collection_finish() -> None:
+    """Never again look for garbage among all that was imported and collected, as the worker does: each look took 1.5 s
+    of CPU, and a workflow's task of 2 s is taken for a deadlock."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -95,7 +107,8 @@ def carillon_temporal_address(temporal_server: EmbeddedTemporal) -> str:
 
 @pytest.fixture(scope="session")
 async def app(database: Database, temporal: Client) -> FastAPI:
-    return create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY)
+    patient: dict[str, Any] = {"patience_seconds": PATIENCE, "rehearsal_seconds": PATIENCE}
+    return create_app(database, temporal, public_url=PUBLIC_URL, secret_key=SECRET_KEY, **patient)
 
 
 @dataclass(frozen=True)

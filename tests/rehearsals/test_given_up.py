@@ -18,7 +18,7 @@ from database.engine import Database
 from rehearsals.rehearse import InTheWay
 from tests.audience import people
 from tests.automating import routing
-from tests.conftest import TestAccount
+from tests.conftest import PATIENCE, TestAccount
 from tests.delivering import execute
 from tests.rehearsals.test_rehearse import SEND, played, stage
 from workflows.connection import connect
@@ -37,9 +37,9 @@ async def is_held(account: TestAccount, contact: UUID) -> bool:
 
 
 async def rename(account: TestAccount, contact: UUID) -> None:
-    """As the API does, but not for longer than a person waits."""
+    """As the API does."""
     async with account.transaction() as tx:
-        await tx.execute(text("SET LOCAL lock_timeout = '10s'"))
+        await tx.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE}s'"))
         await tx.execute(text("UPDATE contacts SET first_name = 'Zoe' WHERE id = :id"), {"id": contact})
 
 
