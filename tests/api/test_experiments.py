@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +13,9 @@ from temporalio.client import Client
 
 from channels.sink import Sink
 from tests.audience import EMAIL, people
-from tests.conftest import TestAccount, client_for
-from tests.experimenting import FEW, Experimenting, click, letters, newest, out
+from tests.broadcast import come
+from tests.conftest import PATIENCE, TestAccount, client_for
+from tests.experimenting import FEW, Experimenting, click, letters, newest, out, tomorrow
 
 VARIANTS = [{"name": name, "content": {"email": {"subject": f"{name} says hello"}}} for name in "AB"]
 EXPERIMENT = {
@@ -109,11 +109,10 @@ async def test_while_a_variant_has_not_left_nobody_is_missing_and_nothing_is_com
     api: httpx.AsyncClient, temporal: Client, account: TestAccount, sink: Sink, worker: None
 ) -> None:
     await people(account, 60)
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
-    late = {**VARIANTS[1], "schedule": {"send_at": tomorrow, "timezone": "UTC"}}
+    late = {**VARIANTS[1], "schedule": tomorrow()}
     path = await drafted(api, variants=[VARIANTS[0], late])
     assert (await api.post(f"{path}/start")).status_code == 202
-    await sink.next_arrival()
+    await come(sink, account)
     while (told := await results(api, path))["variants"][0]["pending"]:
         pass
     assert [each["code"] for each in told["warnings"]] == ["different_times"]
@@ -183,7 +182,7 @@ async def test_a_bandit_tells_how_each_part_was_shared_out(
     decide = {"after": "1 hour"}
     path = await drafted(api, allocation="bandit", batches=2, decide=decide, test_fraction=None)
     assert (await api.post(f"{path}/start")).status_code == 202
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (told := await results(api, path))["allocations"]:
             pass
     first = told["allocations"][0]

@@ -13,10 +13,10 @@ from activities.experiments import Experiments
 from channels.sink import Sink
 from marketing.campaigns import CampaignState
 from tests.audience import people
-from tests.broadcast import arrived
+from tests.broadcast import arrived, come
 from tests.conftest import TestAccount
 from tests.delivering import NOW, execute, freeze
-from tests.experimenting import FEW, click, experiment, newest, out, skip, start, under_way
+from tests.experimenting import FEW, click, experiment, newest, out, skip, start, tomorrow, under_way
 from tests.workflows.test_sweeps import sweep
 from workflows.experiments import ExperimentWorkflow
 from workflows.inputs import ChooseWinner, Command
@@ -57,7 +57,7 @@ async def test_what_is_chosen_while_the_test_is_still_going_out_is_sent_at_once(
     await people(account, 60)
     sent = await experiment(account, decide="manual")
     run = await start(temporal, sent, shard_size=5)
-    await sink.next_arrival()
+    await come(sink, account)
     await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
     assert (await run.result()).sent == 60
     assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 60
@@ -97,13 +97,14 @@ async def test_a_test_that_is_paused_is_not_out_before_it_goes_on(
     temporal: Client, sink: Sink, account: TestAccount
 ) -> None:
     await people(account, 60)
-    sent = await experiment(account)
+    sent = await experiment(account, variants=[{"name": "A"}, {"name": "B", "schedule": tomorrow()}])
     run = await start(temporal, sent, shard_size=5)
-    await sink.next_arrival()
+    await come(sink, account)
     await run.execute_update(ExperimentWorkflow.pause, Command(reason="a look"))
-    await skip(temporal, run, hours=6)
+    await skip(temporal, run, days=2)
     standing = await sent.standing()
     assert (standing.state, standing.test_sent_at) == ("testing", None)
+    assert set((await sent.became())["B"]) == {"planned"}
     await run.execute_update(ExperimentWorkflow.resume, Command())
     await out(run)
     await skip(temporal, run, hours=4)
@@ -118,8 +119,7 @@ async def test_whoever_takes_up_what_was_left_lying_changes_nobodys_variant(
     await people(account, 80)
     sent = await experiment(account, fallback="control")
     run = await start(temporal, sent, shard_size=5)
-    while not arrived(sink, account):  # others may be at work on this sink
-        await sink.next_arrival()
+    await come(sink, account)
     given = await sent.variants()
     if moment != "testing":
         await out(run)

@@ -1,7 +1,7 @@
 """Does an experiment find its winner, send it to the rest, and fall back to what was asked for where there is none?"""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -17,10 +17,11 @@ from marketing.campaigns import CampaignState
 from marketing.events import NewEvent
 from marketing.experiment_results import Metric, Results
 from marketing.experiments import experiment_key
+from marketing.schedules import Schedule
 from tests.audience import people
-from tests.broadcast import arrived
+from tests.broadcast import arrived, come
 from tests.conftest import TestAccount
-from tests.experimenting import click, experiment, letters, newest, out, skip, start, under_way
+from tests.experimenting import click, experiment, letters, newest, out, skip, start, tomorrow, under_way
 from workflows.experiments import ExperimentWorkflow
 from workflows.inputs import ChooseWinner, Command
 
@@ -165,18 +166,17 @@ async def test_what_sending_brings_shows_in_who_got_nothing(temporal: Client, ac
 async def test_the_time_to_decide_begins_when_the_last_variant_has_left(
     temporal: Client, sink: Sink, account: TestAccount
 ) -> None:
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    late = {"send_at": tomorrow.strftime("%Y-%m-%dT%H:%M"), "timezone": "UTC"}
+    late = tomorrow()
     await people(account, 60)
     sent = await experiment(account, variants=[{"name": "A"}, {"name": "B", "schedule": late}], decide="manual")
     run = await start(temporal, sent)
-    await sink.next_arrival()
+    await come(sink, account)
     standing, became = await sent.standing(), await sent.became()
     assert (standing.test_sent_at, set(became["B"])) == (None, {"planned"})
     await skip(temporal, run, days=1)
     await out(run)
     standing, became = await sent.standing(), await sent.became()
-    assert standing.test_sent_at and standing.test_sent_at >= tomorrow.replace(second=0, microsecond=0)
+    assert standing.test_sent_at and standing.test_sent_at >= Schedule.model_validate(late).starts_at()
     assert set(became["B"]) == {"sent"} and set(became[""]) == {"planned"}
     await run.execute_update(ExperimentWorkflow.cancel, Command())
 

@@ -16,7 +16,7 @@ from database.imports import GivenUp
 from marketing.imports import Import, ImportState
 from marketing.schedules import Schedule
 from tests.audience import people
-from tests.broadcast import arrived, broadcast
+from tests.broadcast import arrived, broadcast, come
 from tests.conftest import TestAccount
 from tests.delivering import execute
 from tests.journeys import steps
@@ -103,7 +103,7 @@ async def test_a_campaign_whose_workflow_was_ended_goes_on_where_it_stood(
     run = await temporal.start_workflow(
         CampaignWorkflow.run, input, id=campaign_workflow_id(sent.id), task_queue=ORCHESTRATION
     )
-    await sink.next_arrival()
+    await come(sink, account)
     await run.terminate("by a slip of the hand")
     await sweep(temporal)
     totals = Totals.model_validate(await temporal.get_workflow_handle(campaign_workflow_id(sent.id)).result())
