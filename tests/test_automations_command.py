@@ -19,7 +19,7 @@ from database.engine import Database
 from local_stack import EmbeddedTemporal, free_port
 from tests.audience import EMAIL
 from tests.commands import carillon
-from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount
+from tests.conftest import PATIENCE, PUBLIC_URL, SECRET_KEY, TestAccount
 from tests.database.test_code_automations import inside_code
 from tests.workflows.test_code_checks import TAGGED, WRITTEN, inside
 from workflows.code_files import READY_MADE, load
@@ -148,7 +148,7 @@ async def url(database: Database, temporal: Client) -> AsyncIterator[str]:
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
     serving = asyncio.create_task(server.serve())
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(10):
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(PATIENCE):
         while True:
             with suppress(httpx.TransportError):
                 await client.get("/healthz")

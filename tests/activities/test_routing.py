@@ -20,7 +20,7 @@ from database import cohorts, sources
 from database.enrolling import Candidate, enroll
 from tests.audience import people
 from tests.automating import routing
-from tests.conftest import TestAccount
+from tests.conftest import PATIENCE, TestAccount
 from tests.database.test_cohorts import new_version
 from tests.database.test_routing import automation, figures, form, happens, passes, route
 
@@ -116,7 +116,7 @@ async def test_what_is_told_to_a_cohort_too_early_holds_nobody_else_up_and_is_to
     router = routing(account, temporal)
     router.turn = len(inside)
     turns = [await router.take_turn(account.id), await router.take_turn(account.id)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while sum(turns) < 1:  # those are told again now and then: on a slow machine before the other is
             turns.append(await router.take_turn(account.id))
     assert await passes(account, other) == [(last, "pending", None)]
@@ -124,7 +124,7 @@ async def test_what_is_told_to_a_cohort_too_early_holds_nobody_else_up_and_is_to
     cohort = await temporal.start_workflow(
         "Carrying", id=f"automation-{source}/cohort-1", task_queue=f"nobody-{account.id}"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await waiting(account):
             await router.take_turn(account.id)
     signals = [
@@ -170,7 +170,7 @@ async def test_while_things_happen_more_of_them_are_waited_for(account: TestAcco
     source = await automation(account)
     woken: asyncio.Queue[SourceRef] = asyncio.Queue()
     those, began = await people(account, 20), monotonic()
-    until = datetime.now(UTC) + timedelta(seconds=30)
+    until = datetime.now(UTC) + timedelta(days=1)
     following = asyncio.create_task(
         ActivityEnvironment().run(
             Routing(account.database, temporal, woken.put, away).follow_journeys,

@@ -1,7 +1,7 @@
 """A drip from its launch to its last message: waits are skipped, what comes between is not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,45 +19,47 @@ from temporalio.testing import TimeSkipper
 from channels.sink import Sink
 from tests.api.test_drips import created
 from tests.audience import people
-from tests.broadcast import arrived, taken
-from tests.conftest import TestAccount
+from tests.automating import routed, sweep
+from tests.broadcast import arrived, come
+from tests.conftest import PATIENCE, TestAccount
 from tests.dripping import Dripping, dripping, message
 from workflows.cohorts import CohortWorkflow
-from workflows.journeys import JourneySweepWorkflow, ensure_following
-from workflows.options import AUTOMATIONS
 
 MESSAGES = [message(1), message(2, after="2 days"), message(3, after={"from_entry": "10 days"})]
-PATIENCE = 60
 
 
 @pytest.fixture
-async def follower(temporal: Client, worker: None) -> None:
+async def follower(account: TestAccount, temporal: Client, worker: None) -> AsyncIterator[None]:
     """What happens is told."""
-    await ensure_following(temporal)
+    async with routed(account, temporal):
+        yield
 
 
 async def seen(what: Callable[[], Awaitable[bool]]) -> None:
-    """Look again and again, for a minute at the most."""
+    """Look again and again."""
     async with asyncio.timeout(PATIENCE):
         while not await what():
             pass
 
 
-async def sent(sink: Sink, account: TestAccount, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while len(taken(sink, account)) < count:
-            await sink.next_arrival()
-
-
-async def begun(drip: Dripping, count: int) -> None:
-    """So many have taken a step."""
+async def begun(drip: Dripping, count: int, step: str = "%") -> None:
+    """So many have taken a step, and are at one like this."""
 
     async def have_begun() -> bool:
         async with drip.account.transaction() as tx:
-            query = text("SELECT count(*) FROM enrollments WHERE source_id = :id AND step <> ''")
-            return bool((await tx.execute(query, {"id": drip.id})).scalar_one() == count)
+            query = text("SELECT count(*) FROM enrollments WHERE source_id = :id AND step <> '' AND step LIKE :step")
+            return bool((await tx.execute(query, {"id": drip.id, "step": step})).scalar_one() == count)
 
     await seen(have_begun)
+
+
+async def became(drip: Dripping, **states: int) -> None:
+    """So it stands with all of them."""
+
+    async def stands() -> bool:
+        return await drip.enrollments() == states
+
+    await seen(stands)
 
 
 async def skip(temporal: Client, drip: str | UUID, cohort: int = 1, **time: float) -> None:
@@ -106,7 +108,7 @@ async def test_messages_follow_each_other_and_whoever_leaves_in_between_gets_no_
         goals=[{"event": "purchase"}],
         exit_on=[{"if": {"field": "tags", "contains": "staff"}}],
     )
-    await sent(sink, account, 4)
+    await begun(drip, 5, "wait-2")
     stats = await drip.stats()
     assert stats.reconciles
     unsubscribing = {"subscriptions": [{"channel": "email", "status": "unsubscribed"}]}
@@ -227,13 +229,14 @@ async def test_whoever_enters_the_segment_later_joins_with_the_first_message(
         enroll="continuous",
         messages=MESSAGES[:2],
     )
-    await sent(sink, account, 1)
+    await begun(drip, 1, "wait-2")
     await add(vips, kept_out)
     await add(vips, late)
-    await sent(sink, account, 2)
-    assert set(await got(drip)) <= {"early", "late"}
+    await begun(drip, 2, "wait-2")
+    assert set(await got(drip)) == {"early", "late"}
     await skip(temporal, drip.id, days=3)
-    await sent(sink, account, 4)
+    await became(drip, completed=2)
+    assert len(arrived(sink, account)) == 4
     assert (await api.get(f"/api/campaigns/{drip.id}")).json()["status"] == "running"  # others may join
     cancelled = await api.post(f"/api/campaigns/{drip.id}/cancel")
     assert cancelled.json()["status"] == "cancelled"
@@ -246,12 +249,12 @@ async def test_a_pause_holds_everybody_and_a_cancellation_ends_all(
 ) -> None:
     await people(account, 5)
     drip = await launched(api, account, messages=MESSAGES)
-    await sent(sink, account, 5)
+    await begun(drip, 5, "wait-2")
     assert (await api.post(f"/api/campaigns/{drip.id}/pause")).json()["status"] == "paused"
     await skip(temporal, drip.id, days=3)
     assert len(arrived(sink, account)) == 5
     assert (await api.post(f"/api/campaigns/{drip.id}/resume")).json()["status"] == "running"
-    await sent(sink, account, 10)
+    await come(sink, account, 10)
     cancelled = await api.post(f"/api/campaigns/{drip.id}/cancel", json={"reason": "enough"})
     assert (cancelled.json()["status"], cancelled.json()["status_reason"]) == ("cancelled", "enough")
     await finished(temporal, drip)
@@ -291,8 +294,7 @@ async def test_a_launch_that_temporal_never_heard_of_is_swept_up(
 ) -> None:
     await people(account, 2)
     drip = await dripping(account, messages=MESSAGES[:1])
-    swept = await temporal.start_workflow(JourneySweepWorkflow.run, id=f"swept-{drip.id}", task_queue=AUTOMATIONS)
-    await swept.result()
-    await sent(sink, account, 2)
+    await sweep(temporal)
+    await come(sink, account, 2)
     await finished(temporal, drip)
     assert await drip.enrollments() == {"completed": 2}

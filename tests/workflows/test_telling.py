@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 from activities.journey_inputs import Formed, FormInput, SourceRef
 from activities.routing_inputs import SourceStanding, TellInput
 from local_stack import EmbeddedTemporal
+from tests.conftest import PATIENCE
 from workflows.automations import AutomationWorkflow, start_options
 from workflows.connection import connect
 from workflows.journey_inputs import AutomationInput
@@ -48,7 +49,7 @@ async def test_whoever_comes_is_taken_in_while_cohorts_are_told_and_these_are_to
     stand_in = StandIn()
     doing: list[Callable[..., Any]] = [stand_in.read_source, stand_in.form_cohort, stand_in.tell_cohorts]
     input = AutomationInput(account_id=uuid4(), source_id=uuid4(), name="Recorded")
-    async with EmbeddedTemporal(durable=False) as server, asyncio.timeout(20):
+    async with EmbeddedTemporal(durable=False) as server, asyncio.timeout(PATIENCE):
         temporal = await connect(server.address)
         async with Worker(temporal, task_queue=AUTOMATIONS, workflows=[AutomationWorkflow], activities=doing):
             run = await temporal.start_workflow(
