@@ -4,13 +4,14 @@ import asyncio
 import gc
 from contextlib import suppress
 from datetime import timedelta
-from itertools import pairwise
 
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 
 from activities.journey_inputs import Answer, Caller, Leave, StepCall
 from tests.cohorts import SENT, StandIn, carrying, contact_id, members
+from tests.timers import timers
 from workflows.cohorts import CohortWorkflow
 from workflows.journey import Contact, Journey, StepFailed
 from workflows.journey_inputs import Reason
@@ -45,7 +46,7 @@ async def test_what_many_do_at_the_same_moment_is_one_activity(temporal: Client)
     assert done.left == {"completed": 500}
     assert cohort.stand_in.steps == ["send:welcome", "wait_for:message.clicked", "send:nudge"]
     assert set(cohort.stand_in.times().values()) == {1}
-    assert len(history.events) < 76
+    assert len(besides_tasks(history)) < 46
 
 
 async def test_who_wakes_within_the_same_minute_goes_on_together(temporal: Client) -> None:
@@ -71,6 +72,12 @@ async def test_nothing_that_a_thousand_contacts_need_is_larger_than_256_kib(temp
 
 def _largest(history: WorkflowHistory) -> int:
     return max(each.ByteSize() for each in history.events)
+
+
+def besides_tasks(history: WorkflowHistory) -> list[str]:
+    """What it did, by kind. How many workflow tasks that took is the machine's affair: one that is slow needs more."""
+    kinds = (EventType.Name(each.event_type).removeprefix("EVENT_TYPE_") for each in history.events)
+    return [each for each in kinds if not each.startswith("WORKFLOW_TASK_")]
 
 
 async def test_people_read_of_each_wait_and_of_each_step_that_ended(temporal: Client) -> None:
@@ -119,13 +126,13 @@ async def test_only_those_whose_step_failed_take_it_again_three_times_at_most(te
 
     async with carrying(temporal, one_message, 10, StandIn(answer)) as cohort:
         done = await cohort.run.result()
+        (history,) = await cohort.histories()
     assert done.left == {"completed": 8, "failed": 2}
     asked = [step for _, step in cohort.stand_in.asked]
     assert [[each.member for each in step.callers] for step in asked] == [list(range(10)), [3, 4, 5], [3, 4, 5]]
     assert [step.attempt for step in asked] == [1, 2, 3]
-    pauses = [after.now - before.now for before, after in pairwise(asked)]
-    assert timedelta(seconds=10) <= pauses[0] < timedelta(seconds=20)
-    assert timedelta(seconds=60) <= pauses[1] < timedelta(seconds=70)
+    pauses = [each for each in timers(history) if each < timedelta(hours=1)]
+    assert pauses == [timedelta(seconds=10), timedelta(seconds=60)]
     assert cohort.stand_in.endings()[4] == "failed: send:offer: mailbox of [address] full"
 
 
@@ -258,8 +265,9 @@ async def test_what_is_held_without_word_of_a_pause_is_asked_again_a_minute_late
     stand_in = StandIn(lambda *_: SENT if len(stand_in.asked) > 1 else Answer(held=True))
     async with carrying(temporal, one_message, 5, stand_in) as cohort:
         await cohort.run.result()
-    first, again = (step for _, step in stand_in.asked)
-    assert timedelta(minutes=1) <= again.now - first.now < timedelta(minutes=2)
+        (history,) = await cohort.histories()
+    assert len(stand_in.asked) == 2
+    assert timedelta(minutes=1) in timers(history)
 
 
 async def test_what_is_held_is_asked_again_at_once_if_the_end_of_the_pause_was_told_before(temporal: Client) -> None:
@@ -275,8 +283,9 @@ async def test_what_is_held_is_asked_again_at_once_if_the_end_of_the_pause_was_t
         await cohort.progress()  # so it has heard that
         go_on.set()
         await cohort.run.result()
-    first, again = (step for _, step in stand_in.asked)
-    assert again.now - first.now < timedelta(minutes=1)
+        (history,) = await cohort.histories()
+    assert len(stand_in.asked) == 2
+    assert timedelta(minutes=1) not in timers(history)
 
 
 async def test_a_cancelled_cohort_ends_where_it_is(temporal: Client) -> None:
