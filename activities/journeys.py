@@ -30,7 +30,7 @@ from marketing.tracking import RecipientLinks
 
 # What had begun before a source first waited for such an event is waited for no longer than this.
 LONGEST_WAIT = 300.0
-# So long is waited, when a wait is over, for what is being written: an event among it was in time.
+# An event that is being written when a wait is over may have been in time.
 LAST_LOOK = 5.0
 POLL_SECONDS = 0.02
 
@@ -49,6 +49,7 @@ class Journeys:
     """
     Args:
         prune: whether the ids of events tell when they happened. Not in a rehearsal, whose clock is ahead of ours.
+        last_look: seconds; so long is waited, when a wait is over, for what is being written.
         paused: has the workflow of a source know that this was paused while messages left.
     """
 
@@ -56,6 +57,7 @@ class Journeys:
     channels: Mapping[str, Channel]
     links: RecipientLinks
     prune: bool = True
+    last_look: float = LAST_LOOK
     lease_seconds: float = 60.0
     traced_share: float = 0.0
     paused: Callable[[SourceRef], Awaitable[None]] = nobody_hears
@@ -208,7 +210,7 @@ class Journeys:
             return
         async with self.database.transaction(call.account_id) as tx:
             mark = await waits.mark(tx)
-        give_up = monotonic() + (LAST_LOOK if is_watched else LONGEST_WAIT)
+        give_up = monotonic() + (self.last_look if is_watched else LONGEST_WAIT)
         while monotonic() < give_up:
             async with self.database.transaction(call.account_id) as tx:
                 if await memberships.all_ended(tx, mark):

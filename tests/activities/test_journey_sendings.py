@@ -86,9 +86,9 @@ async def test_what_a_lost_worker_had_in_hand_is_uncertain_and_the_contact_goes_
         "UPDATE deliveries SET state = 'sending', lease = uuidv7(), finished_at = NULL,"
         " lease_until = clock_timestamp() + CAST(:left AS interval) WHERE campaign_id = :id"
     )
-    await execute(account, hold, id=taken.inside.automation_id, left="30 seconds")
+    await execute(account, hold, id=taken.inside.automation_id, left="1 hour")
     for answer in await taken.send():
-        assert answer.later and timedelta(seconds=20) < answer.later - NOW < timedelta(seconds=31)
+        assert answer.later and timedelta(minutes=50) < answer.later - NOW < timedelta(minutes=61)
     await execute(account, hold, id=taken.inside.automation_id, left="-1 second")
     assert await taken.send() == [Answer(value={"state": "uncertain", "reason": "worker_lost"})] * 3
     assert len(outbox.messages) == 3

@@ -13,7 +13,7 @@ from activities.journey_inputs import CANCELLED, Answer, StepCall
 from channels.outbox import Outbox
 from database import memberships, stored_segments, waits
 from marketing.stored_segments import SegmentDefinition
-from tests.conftest import TestAccount
+from tests.conftest import PATIENCE, TestAccount
 from tests.delivering import execute
 from tests.enrolled import NOW
 from tests.journeys import Steps, steps
@@ -232,7 +232,7 @@ async def test_when_a_wait_is_over_only_what_happened_until_then_is_answered(acc
 
 
 async def test_what_is_being_written_when_a_wait_ends_is_waited_for(account: TestAccount) -> None:
-    taken = await steps(account, 1, Outbox())
+    taken = await steps(account, 1, Outbox(), last_look=PATIENCE)
     at = datetime.now(UTC)
     step = watching(taken).model_copy(update={"since": at - timedelta(minutes=1), "now": at})
     assert await taken.take("watch", step) == [Answer()]

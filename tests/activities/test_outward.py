@@ -293,8 +293,8 @@ async def test_a_function_that_hangs_fails_for_its_contact_alone(
 
     outward = Outward(database, webhooks, SECRETS, authors={"hangs": hangs, "blocks": hangs_in_a_thread})
     for name, hanging in (("hangs", {0, 1}), ("blocks", {1})):
-        step = inside.step({"name": name, "arguments": [], "seconds": 0.2})
+        step = inside.step({"name": name, "arguments": [], "seconds": 1})
         answers = await ActivityEnvironment().run(outward.perform, step)
-        problem = Answer(error=f"{name} has not answered within 0.2 seconds.")
+        problem = Answer(error=f"{name} has not answered within 1 seconds.")
         assert answers == [problem if each in hanging else Answer(value="here") for each in range(4)]
     go_on.set()
