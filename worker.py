@@ -58,6 +58,7 @@ from workflows.options import AUTOMATIONS, BULK, DELIVERY_EMAIL, ORCHESTRATION, 
 from workflows.samples import SampleWorkflow
 from workflows.segments import RefreshWorkflow, SegmentSweepWorkflow, SegmentsWorkflow
 from workflows.sweeps import SweepWorkflow
+from workflows.turns import OneTurnAtATime
 
 WORKFLOWS = [
     *(CampaignWorkflow, ExperimentWorkflow, ContactImportWorkflow, EventRetentionWorkflow, SampleWorkflow),
@@ -113,6 +114,7 @@ async def working(
             client,
             task_queue=ORCHESTRATION,
             workflows=WORKFLOWS,
+            workflow_runner=OneTurnAtATime(),
             activities=[
                 *(campaigns.change_state, campaigns.open_shards, campaigns.read_state),
                 *(trying.read_experiment, trying.mark_test_sent, trying.decide_winner, trying.choose_winner),
@@ -160,6 +162,7 @@ async def working(
             client,
             task_queue=AUTOMATIONS,
             workflows=JOURNEYS,
+            workflow_runner=OneTurnAtATime(),
             activities=[
                 *(steps.send, steps.matches, steps.engagement, steps.add_to, steps.remove_from, steps.update_contact),
                 *(steps.tag, steps.watch, steps.note, journals.keep_journal, journals.read_journal),

@@ -42,6 +42,7 @@ from workflows.rehearsal_inputs import RehearsalInput
 from workflows.rehearsals import RehearsalWorkflow, rehearsal_workflow_id
 from workflows.search_attributes import keywords
 from workflows.standstills import standstill
+from workflows.turns import OneTurnAtATime
 
 MOST_SECONDS = 60.0
 LOOK_SECONDS = 0.2  # whether anybody waits for what it has locked
@@ -289,6 +290,7 @@ class _Performance:
             self.stage.temporal,
             task_queue=task_queue,
             workflows=[RehearsalWorkflow],
+            workflow_runner=OneTurnAtATime(),
             activities=[
                 *(steps.send, steps.matches, steps.engagement, steps.add_to, steps.remove_from, steps.update_contact),
                 *(steps.tag, steps.watch, steps.note, journals.keep_journal, journals.read_journal, acting.act_out),

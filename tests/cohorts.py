@@ -20,6 +20,7 @@ from workflows.code import know_function
 from workflows.cohorts import CohortWorkflow, start_options
 from workflows.journey import Way, automation, on_request
 from workflows.journey_inputs import CohortInput, CohortProgress
+from workflows.turns import OneTurnAtATime
 
 Handle = WorkflowHandle[CohortWorkflow, CohortProgress]
 SENT = Answer(value={"state": "sent", "reason": ""})
@@ -230,7 +231,14 @@ async def carrying(
     activities: list[Callable[..., Any]] = [
         *(stand_in.do, stand_in.note, stand_in.report_failures, stand_in.keep_journal, stand_in.read_journal)
     ]
-    async with Worker(temporal, task_queue=queue, workflows=[CohortWorkflow], activities=activities):
+    work = Worker(
+        temporal,
+        task_queue=queue,
+        workflows=[CohortWorkflow],
+        workflow_runner=OneTurnAtATime(),
+        activities=activities,
+    )
+    async with work:
         client = TimeSkipper(temporal).client if skipping else temporal
         run = await client.start_workflow(CohortWorkflow.run, input, task_queue=queue, **start_options(input))
         yield Carried(stand_in, run, temporal)

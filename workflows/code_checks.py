@@ -24,6 +24,7 @@ from activities.journey_inputs import NoteInput, StepCall
 from workflows.cohorts import CohortWorkflow
 from workflows.connection import DATA_CONVERTER
 from workflows.standstills import DEADLOCK, ENDLESS, last_failure, told
+from workflows.turns import OneTurnAtATime
 
 # Two seconds each, and then it is a deadlock: on a busy machine it may look like one.
 ATTEMPTS = 2
@@ -91,6 +92,7 @@ async def _problem(
         witness = _Witness()
         replayer = Replayer(
             workflows=workflows,
+            workflow_runner=OneTurnAtATime(),
             interceptors=[witness],
             data_converter=DATA_CONVERTER,
             namespace=run.namespace,

@@ -7,7 +7,7 @@ history, brings every coroutine to where it stood by telling it the same again.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -28,9 +28,10 @@ from workflows.passes import Call, Desk, Ending, Entry, Heard, Pass, Start, to_m
 from workflows.questions import Questions
 from workflows.reports import Counts, Reports
 
-# Temporal takes a workflow task of two seconds for a deadlock. So much is told in one: a tenth of a second, and twenty
-# times that on a machine that has twenty other things to do.
-IN_ONE_TASK, BREATH = 2_000, timedelta(milliseconds=1)
+# Temporal takes a workflow task of two seconds for a deadlock. So much is told in one: a twentieth of a second, and
+# forty times that on a machine that has forty other things to do. To have a newcomer's code begin costs four words.
+IN_ONE_TASK, BREATH = 1_000, timedelta(milliseconds=1)
+NEWCOMER, NEWCOMERS = 4, 250
 # A step that failed is tried again after ten seconds, then one minute, six, …
 FIRST_RETRY, SLOWER = timedelta(seconds=10), 6
 # The word of a pause, or of its end, may come later than the answer that there is one: look again.
@@ -66,7 +67,8 @@ class Cohort:
         self.full = False  # the history has no room for more: only what is at work may still end
         self.news = True
         self.catching_up = bool(input.handed_over)
-        self.read_up_to = (0, 0)  # events of the history, and bytes
+        self.full_at = input.most_events  # events of the history
+        self.read = 0  # bytes of it, if it is long from the beginning
         self.task = self.words = 0  # the workflow task, and how much was told in it
         if input.handed_over:
             self._take_over(input.handed_over)
@@ -87,7 +89,8 @@ class Cohort:
         if self.long.parts:
             await self.long.read(self.passes)
             self.untold = {member: one for member, one in self.passes.items() if one.log}
-            self.read_up_to = _history()
+            events, self.read = _history()
+            self.full_at += events
         while self.passes or not self.reports.closed:
             await self._quiet()
             self.now = _now()
@@ -95,10 +98,14 @@ class Cohort:
             self._place()
             self._part()
             self._migrate()
-            if self._welcome() or self._tell():
-                await self._breathe()
+            if self._is_out_of_breath():
+                await self._undisturbed(workflow.sleep(BREATH, summary="so that nobody takes this for a deadlock"))
                 continue
-            self.catching_up = False
+            if self._welcome() or self._tell():
+                continue
+            if self.catching_up:
+                self.catching_up = False  # there must be room for what is new, or it would hand over for ever
+                self.full_at = max(self.full_at, _history()[0] + self.input.most_events // 2)
             self.full = self.full or self._has_filled_up()
             if not (self.paused or self.full):
                 self.questions.ask(self.now)
@@ -114,7 +121,8 @@ class Cohort:
 
     def _welcome(self) -> bool:
         """Have the code of newcomers run, as far as it can before the next round; True if there are any."""
-        newcomers, self.newcomers = self.newcomers, []
+        newcomers, self.newcomers = self.newcomers[:NEWCOMERS], self.newcomers[NEWCOMERS:]
+        self.words += NEWCOMER * len(newcomers)
         for one in newcomers:
             if not one.ending:
                 self.alarms.set(to_minute(ahead(one.who.entered_at, self.input.time_limit), self.now), one, None)
@@ -125,13 +133,17 @@ class Cohort:
 
     async def _quiet(self) -> None:
         """Until there is news, and no coroutine can go on: Temporal looks at conditions only then."""
+        await self._undisturbed(workflow.wait_condition(self._has_news))
+        self.news = self.alarms.rang = self.questions.answered = self.reports.reported = False
+
+    async def _undisturbed(self, waiting: Awaitable[None]) -> None:
+        """Wait, unless the workflow is cancelled: then everybody has to leave."""
         try:
-            await workflow.wait_condition(self._has_news)
+            await waiting
         except asyncio.CancelledError:
             if workflow.cancellation_reason() is None:
                 raise  # it is the worker that gives this run up
             self.cancel("cancelled in Temporal")
-        self.news = self.alarms.rang = self.questions.answered = self.reports.reported = False
 
     def _has_news(self) -> bool:
         if self.news or self.newcomers or self.alarms.rang or self.questions.answered or self.reports.reported:
@@ -149,24 +161,25 @@ class Cohort:
             one.tell(self.now)
             if one.told < len(one.log) and not one.ending:
                 self.untold[member] = one
-        if self.task != (task := workflow.info().get_current_history_length()):
-            self.task, self.words = task, 0
         self.words += len(untold)
         self.news = True
         return True
 
-    async def _breathe(self) -> None:
-        if self.words >= IN_ONE_TASK:
-            await workflow.sleep(BREATH, summary="so that nobody takes this for a deadlock")
+    def _is_out_of_breath(self) -> bool:
+        """Whether enough was told in this workflow task, and more is to come."""
+        if self.task != (task := workflow.info().get_current_history_length()):
+            self.task, self.words = task, 0
+        untold = self.untold and not (self.paused or self.full)
+        return self.words >= IN_ONE_TASK and bool(self.newcomers or untold)
 
     def _has_filled_up(self) -> bool:
-        if self.catching_up:  # else one that is never done would hand over for ever
+        if self.catching_up:
             return False
-        (events, size), (of_reading, read) = _history(), self.read_up_to
-        if events - of_reading >= self.input.most_events:
+        events, size = _history()
+        if events >= self.full_at:
             return True
-        if read:  # it is long from the beginning
-            return size - read > LARGEST_HISTORY
+        if self.read:
+            return size - self.read > LARGEST_HISTORY
         return workflow.info().is_continue_as_new_suggested()
 
     # -- what the code calls for, and what comes of it ---------------------------------------------------------------

@@ -148,6 +148,8 @@ class Pass:
         self.task = asyncio.create_task(self._go(way))
 
     async def _go(self, way: Way) -> None:
+        if self.desk.interrupted:
+            return
         try:
             await self._taken(way(self.journey.contact, self.journey))
         except Exit as exit:

@@ -220,16 +220,16 @@ async def test_journals_that_are_too_long_to_hand_over_are_kept_on_record(tempor
             await cohort.run.signal(CohortWorkflow.leave, [Leave(member=7, reason="goal")])
 
     stand_in = StandIn(at_length, before_keeping=leaves)
-    async with carrying(temporal, well_informed, 140, stand_in, most_events=60) as cohort:
+    async with carrying(temporal, well_informed, 160, stand_in, most_events=60) as cohort:
         done = await cohort.run.result()
         histories = await cohort.histories()
-    assert done.left == {"completed": 139, "exited": 1}
+    assert done.left == {"completed": 159, "exited": 1}
     assert len(stand_in.journal) > 2
     assert sum(map(len, stand_in.journal.values())) > 2 << 20
     assert len(histories) > 2
     assert max(map(len, stand_in.journal.values())) < 1 << 20
     assert set(stand_in.times().values()) == {1}
-    assert len(HEARD) >= 139 * 12
+    assert len(HEARD) >= 159 * 12
     assert {len(answers) for answers in HEARD.values()} == {1}, "every run is told the same"
 
 
