@@ -18,7 +18,7 @@ from api.campaigns import find
 from api.errors import Conflict
 from api.paging import Limit, Page, PairCursor, page_of, pair_cursor, read_pair
 from channels.mime import address
-from database import campaigns, resolutions
+from database import campaigns, experiments, resolutions
 from database.campaigns import Campaign
 from database.resolutions import Overtaken, Uncertain, Which
 from marketing.campaigns import CampaignState
@@ -183,8 +183,11 @@ async def _check_campaign(caller: Caller, campaign_id: UUID, action: Action) -> 
                 raise Conflict(why_not(action, "uncertain", None, deleted=False, of_a_journey=True))
             return
         campaign = await find(tx, campaign_id)
-    if action is Action.RESEND and campaign.state not in RESENDING:
-        raise Conflict(why_not(action, "uncertain", campaign.state, deleted=False), campaign_status=campaign.state)
+        standing = await experiments.read(tx, campaign_id)
+    stopped = standing is not None and standing.state == "stopped"
+    if action is Action.RESEND and (stopped or campaign.state not in RESENDING):
+        why = why_not(action, "uncertain", campaign.state, deleted=False, stopped=stopped)
+        raise Conflict(why, campaign_status=campaign.state)
 
 
 async def _resolve(caller: Caller, action: Action, which: Which) -> dict[UUID, set[UUID]]:

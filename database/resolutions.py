@@ -15,13 +15,18 @@ from database.events import facts
 from marketing.campaigns import CampaignState
 from marketing.resolutions import ACCEPTED_BY_HAND, RESENDING, Action, why_not
 
+# An experiment that was stopped is completed, and skips whatever is left of it.
+_STOPPED = """EXISTS (
+        SELECT FROM experiments WHERE experiments.campaign_id = deliveries.campaign_id AND experiments.state = 'stopped'
+    )"""
+
 # Its counters are put right in the hour in which it became uncertain: there it is `sent` now, or open again.
 _RESOLVE = """
     WITH chosen AS (
         SELECT deliveries.id, deliveries.reason, deliveries.finished_at
         FROM deliveries LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
         WHERE {which} AND (:accept OR campaigns.state = ANY (:resending) AND campaigns.deleted_at IS NULL
-            AND deliveries.enrollment_id IS NULL)
+            AND deliveries.enrollment_id IS NULL AND NOT {stopped})
         ORDER BY deliveries.id LIMIT :limit FOR UPDATE OF deliveries
     ), resolved AS (
         UPDATE deliveries SET {change} FROM chosen WHERE deliveries.id = chosen.id
@@ -104,7 +109,7 @@ async def resolve(
         Overtaken: nothing of this transaction may stay.
     """
     rows = await tx.execute(
-        text(_RESOLVE.format(which=which.condition, change=_CHANGE[action], facts=facts("resolved"))),
+        text(_RESOLVE.format(which=which.condition, stopped=_STOPPED, change=_CHANGE[action], facts=facts("resolved"))),
         {
             **which.parameters,
             "accept": action is Action.ACCEPT,
@@ -133,9 +138,9 @@ async def resolve(
 async def why_left(tx: Connection, action: Action, ids: Sequence[UUID]) -> dict[UUID, str]:
     """Why these were not resolved."""
     rows = await tx.execute(
-        text("""
+        text(f"""
             SELECT deliveries.id, deliveries.state, campaigns.state AS campaign, campaigns.deleted_at,
-                deliveries.enrollment_id
+                deliveries.enrollment_id, {_STOPPED} AS stopped
             FROM deliveries LEFT JOIN campaigns ON campaigns.id = deliveries.campaign_id
             WHERE deliveries.id = ANY (:ids)
         """),
@@ -148,6 +153,7 @@ async def why_left(tx: Connection, action: Action, ids: Sequence[UUID]) -> dict[
             CampaignState(row.campaign) if row.campaign else None,
             deleted=row.deleted_at is not None,
             of_a_journey=row.enrollment_id is not None,
+            stopped=row.stopped,
         )
         for row in rows
     }

@@ -20,9 +20,19 @@ RESENDING = frozenset({CampaignState.RUNNING, CampaignState.PAUSED, CampaignStat
 
 
 def why_not(
-    action: Action, state: str | None, campaign: CampaignState | None, *, deleted: bool, of_a_journey: bool = False
+    action: Action,
+    state: str | None,
+    campaign: CampaignState | None,
+    *,
+    deleted: bool,
+    of_a_journey: bool = False,
+    stopped: bool = False,
 ) -> str:
-    """Why a delivery was left as it is; `state` is None if there is no such delivery."""
+    """Why a delivery was left as it is; `state` is None if there is no such delivery.
+
+    Args:
+        stopped: the campaign is an experiment that somebody has ended: what is put back would be skipped.
+    """
     if state is None:
         return "There is no such delivery."
     if state != "uncertain":
@@ -33,4 +43,6 @@ def why_not(
         return "Its campaign was deleted and sends nothing any more: accept it."
     if action is Action.RESEND and campaign not in RESENDING:
         return f"Its campaign is {campaign} and sends nothing any more: accept it, or write to the contact anew."
+    if action is Action.RESEND and stopped:
+        return "Its experiment was stopped and sends nothing any more: accept it, or write to the contact anew."
     return "Somebody else resolved it at this very moment. Ask again."

@@ -15,7 +15,7 @@ from activities.inputs import StateChange, Totals
 from api.app import create_app
 from channels.base import Message, Uncertain
 from channels.sink import Sink
-from database import campaigns
+from database import campaigns, experiments
 from database.engine import Database
 from local_stack import EmbeddedTemporal
 from marketing.campaigns import CampaignState
@@ -23,6 +23,7 @@ from tests.audience import people
 from tests.broadcast import Broadcast, arrived, broadcast, taken
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from tests.delivering import Provider, deliver, execute, freeze
+from tests.experimenting import experiment
 from tests.journeys import steps
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id
 from workflows.connection import connect
@@ -34,7 +35,12 @@ DOUBT = "The server hung up after the message."
 
 
 async def campaign_in_doubt(
-    account: TestAccount, uncertain: int, sent: int = 0, state: CampaignState = CampaignState.COMPLETED
+    account: TestAccount,
+    uncertain: int,
+    sent: int = 0,
+    state: CampaignState = CampaignState.COMPLETED,
+    *,
+    of_experiment: bool = False,
 ) -> Broadcast:
     """A campaign at its end, to everyone: of so many more messages nobody knows whether they arrived."""
     await people(account, uncertain, name=f"doubtful-{uuid4().hex}")
@@ -44,7 +50,7 @@ async def campaign_in_doubt(
         if message.to.startswith("doubtful"):
             raise Uncertain(DOUBT)
 
-    made = await broadcast(account)
+    made = await experiment(account, test_fraction=1) if of_experiment else await broadcast(account)
     await freeze(made)
     await deliver(made, Provider(answer))
     await made.set_state(state)
@@ -215,6 +221,23 @@ async def test_nothing_is_put_back_into_a_campaign_that_sends_nothing_any_more(
     assert (answer["resolved"], answer["not_resolved"][0]["why"]) == (0, refused.json()["detail"])
     assert (await resolve(api, "accept", campaign_id=str(made.id)))["resolved"] == 3
     assert (await made.stats()).reconciles
+
+
+async def test_nothing_is_put_back_into_an_experiment_that_was_stopped(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    made = await campaign_in_doubt(account, 3, of_experiment=True)
+    async with account.transaction() as tx:
+        assert await experiments.stop(tx, account.id, made.id, reason="The price is wrong")
+    body = {"action": "resend", "campaign_id": str(made.id)}
+    refused = await api.post("/api/deliveries/resolve", json=body)
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["detail"].startswith("Its experiment was stopped and sends nothing any more: accept it")
+    ids = [each["delivery_id"] for each in await uncertain(api)]
+    answer = await resolve(api, "resend", delivery_ids=ids)
+    assert {each["why"] for each in answer["not_resolved"]} == {refused.json()["detail"]}
+    assert (answer["resolved"], (await made.stats()).uncertain) == (0, 3)
+    assert (await resolve(api, "accept", campaign_id=str(made.id)))["resolved"] == 3
 
 
 async def test_a_deleted_campaign_keeps_its_ledger_and_sends_nothing(
