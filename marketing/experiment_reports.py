@@ -183,7 +183,7 @@ def how_it_stands(
             by_hand = decided_by == "person" and not reason.startswith("A person ")
             return f"The winner is “{winner}”. {f'A person chose it: {_ended(reason)}' if by_hand else reason}"
         case "asking":
-            return reason
+            return f"No winner could be believed when it was time, so choose one. {analysis.sentence}"
         case "stopped":
             return f"It was stopped: {_ended(reason)} {analysis.sentence}"
     if not is_out:

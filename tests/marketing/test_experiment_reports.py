@@ -25,7 +25,12 @@ def shown() -> Results:
         ("decided", "person", "It is nicer.", "The winner is “A”. A person chose it: It is nicer."),
         ("decided", "person", "A person chose A. So it is.", "The winner is “A”. A person chose A. So it is."),
         ("decided", "time", "A is better.", "The winner is “A”. A is better."),
-        ("asking", None, "Choose one.", "Choose one."),
+        (
+            "asking",
+            None,
+            "Choose one. Nobody has clicked so far.",
+            "No winner could be believed when it was time, so choose one. 10.0 % of those who",
+        ),
         ("decided", "person", "It is nicer", "The winner is “A”. A person chose it: It is nicer."),
         ("stopped", None, "Is it?", "It was stopped: Is it? 10.0 % of those who"),
         ("stopped", None, "no", "It was stopped: no. 10.0 % of those who"),
