@@ -64,15 +64,20 @@ _FOLD = text(f"""
     WITH experiment AS MATERIALIZED (
         SELECT test_began_at AS began, coalesce(folded_until - CAST(:overlap AS interval), test_began_at) AS since
         FROM experiments WHERE campaign_id = :source_id FOR UPDATE  -- two at once would wait for each other's rows
-    ), told AS MATERIALIZED (
+    ), told AS MATERIALIZED (  -- also by machines: one that was taken for a person a moment ago is counted no longer
         SELECT DISTINCT contact_id FROM events
-        WHERE account_id = :account_id AND name = :event AND contact_id IS NOT NULL AND NOT machine
+        WHERE account_id = :account_id AND name = :event AND contact_id IS NOT NULL
         AND occurred_at >= (SELECT began FROM experiment)
         AND id >= uuidv7_floor((SELECT since FROM experiment))
-    ), exposed AS MATERIALIZED ({_EXPOSED})
+    ), exposed AS MATERIALIZED ({_EXPOSED}),
+    found AS MATERIALIZED (
+        SELECT contact_id, variant, did.* FROM exposed CROSS JOIN LATERAL ({_DID}) AS did
+    ), gone AS (
+        DELETE FROM conversions USING found
+        WHERE source_id = :source_id AND step = '' AND conversions.contact_id = found.contact_id AND found.n = 0
+    )
     INSERT INTO conversions (account_id, source_id, contact_id, variant, n, revenue, first_at, currencies)
-    SELECT :account_id, :source_id, contact_id, variant, did.* FROM exposed CROSS JOIN LATERAL ({_DID}) AS did
-    WHERE n > 0
+    SELECT :account_id, :source_id, contact_id, variant, n, revenue, first_at, currencies FROM found WHERE n > 0
     ON CONFLICT (source_id, step, contact_id) DO UPDATE
     SET n = EXCLUDED.n, revenue = EXCLUDED.revenue, first_at = EXCLUDED.first_at, currencies = EXCLUDED.currencies
     WHERE (conversions.n, conversions.revenue) <> (EXCLUDED.n, EXCLUDED.revenue)

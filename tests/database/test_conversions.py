@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from database import conversions, event_intake
+from database import conversions, event_intake, tracking
 from database.conversions import Sums
 from marketing.events import NewEvent
 from marketing.experiments import Conversion
+from marketing.hits import Hit
+from marketing.machines import Action
 from tests.conftest import TestAccount
 from tests.delivering import execute
 from tests.sent import SentMessage, sent_messages
@@ -91,6 +93,23 @@ async def test_those_who_got_nothing_on_purpose_are_counted_as_such(account: Tes
     await execute(account, f"{held} WHERE id = :id", id=sent[0].delivery_id)
     await bought(sent[0])
     assert (await folded(account, sent))["holdout"].converted == 1
+
+
+async def test_a_click_that_was_a_machines_after_all_is_no_conversion_any_more(account: TestAccount) -> None:
+    sent = await messages(account, 4)
+    clicked = Conversion(event="message.clicked")
+
+    async def click(message: SentMessage, after: timedelta, link: int) -> None:
+        hit = Hit(Action.CLICK, message.delivery_id, SENT + after, link=link)
+        await tracking.store(account.database, account.id, [hit])
+
+    for message in (sent[0], sent[3]):
+        await click(message, timedelta(minutes=1), link=1)
+    assert {name: sums.converted for name, sums in (await folded(account, sent, clicked)).items()} == {"A": 1, "B": 1}
+    await click(sent[0], timedelta(minutes=1, milliseconds=200), link=2)
+    assert {name: sums.converted for name, sums in (await folded(account, sent, clicked)).items()} == {"B": 1}
+    await click(sent[0], timedelta(minutes=9), link=2)
+    assert {name: sums.converted for name, sums in (await folded(account, sent, clicked)).items()} == {"A": 1, "B": 1}
 
 
 @pytest.mark.parametrize(("currency", "revenue"), [(None, 30), ("EUR", 10)])
