@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
+# Some images of Python set it. Nothing compiled would be kept: each program that the tests start would compile Carillon
+# again, and each process of pytest every test, which doubles what collecting them takes.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test up check chaos bench lock
 
 help: ## Show what there is to type.
