@@ -195,8 +195,8 @@ class Figures:
 
     Args:
         converted: what conversions add up to, also those of the holdout and, as '', of the rest.
-        compared: those that are compared: the same, or where variants leave at different times, what came in the same
-            time after each message.
+        compared: those that are compared: the same; where variants leave at different times, what came in the same
+            time after each message; of a bandit without those held out of batches that were not shared out.
         payments: of revenue, what each recipient paid, by variant; None of other metrics, if they are too many, or
             where variants leave at different times.
     """
@@ -212,6 +212,8 @@ async def figures_of(tx: Connection, account_id: UUID, campaign_id: UUID, experi
     if experiment.conversion:
         await conversions.fold(tx, account_id, campaign_id, experiment.conversion)
     converted = compared = await conversions.sums(tx, campaign_id)
+    if experiment.is_bandit and experiment.holdout:
+        compared = await conversions.sums(tx, campaign_id, shared_out=True)
     reach = None if experiment.leaves_at_once else await experiments.time_for_all(tx, campaign_id)
     if experiment.conversion and reach is not None:
         compared = await conversions.sums_within(tx, campaign_id, experiment.conversion, reach)

@@ -106,7 +106,7 @@ async def _sides(tx: Connection, experiment_id: UUID, experiment: Experiment, co
     paid = experiment.metric is Metric.REVENUE_PER_RECIPIENT
     metric = experiment.metric if paid else Metric.CONVERSION_RATE
     treated, held_out = await experiments.treated_and_held(
-        tx, experiment_id, experiment.names, metric, counted.compared
+        tx, experiment_id, experiment.names, metric, counted.compared, is_bandit=experiment.is_bandit
     )
     return treated, held_out, metric
 

@@ -95,6 +95,15 @@ _SUMS = """
 """
 _KEPT = "conversions WHERE source_id = :source_id AND step = ''"
 _SUMS_OF_ALL = text(_SUMS.format(found=_KEPT))
+# Who is held out of a bandit's batches that were never shared out has nobody to be compared with.
+_SUMS_OF_SHARED_OUT = text(
+    _SUMS.format(
+        found=f"""{_KEPT} AND (variant <> '{HOLDOUT}' OR EXISTS (
+            SELECT FROM deliveries JOIN allocations USING (campaign_id, shard)
+            WHERE campaign_id = :source_id AND deliveries.contact_id = conversions.contact_id
+        ))"""
+    )
+)
 _SUMS_WITHIN = text(f"""
     WITH told AS MATERIALIZED (SELECT contact_id FROM {_KEPT}), exposed AS MATERIALIZED ({_EXPOSED})
     {_SUMS.format(found=f"exposed CROSS JOIN LATERAL ({_DID}) AS did WHERE did.n > 0")}
@@ -110,9 +119,14 @@ async def fold(tx: Connection, account_id: UUID, campaign_id: UUID, of: Conversi
     await tx.execute(_FOLDED, {"campaign_id": campaign_id})
 
 
-async def sums(tx: Connection, campaign_id: UUID) -> dict[str, Sums]:
-    """By variant, as it was folded; also of `holdout` and, as '', of those who got the winner."""
-    return {row.variant: Sums(*row[1:]) for row in await tx.execute(_SUMS_OF_ALL, {"source_id": campaign_id})}
+async def sums(tx: Connection, campaign_id: UUID, *, shared_out: bool = False) -> dict[str, Sums]:
+    """By variant, as it was folded; also of `holdout` and, as '', of those who got the winner.
+
+    Args:
+        shared_out: of the holdout of a bandit only those whose batch was shared out.
+    """
+    query = _SUMS_OF_SHARED_OUT if shared_out else _SUMS_OF_ALL
+    return {row.variant: Sums(*row[1:]) for row in await tx.execute(query, {"source_id": campaign_id})}
 
 
 async def sums_within(tx: Connection, campaign_id: UUID, of: Conversion, reach: timedelta) -> dict[str, Sums]:

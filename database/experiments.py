@@ -163,6 +163,10 @@ _SOON = """
     WHERE campaign_id = :campaign_id AND {did} - coalesce(leased_at, finished_at) <= CAST(:reach AS interval)
     GROUP BY variant
 """
+_HELD_OF_SHARED_OUT = text(f"""
+    SELECT count(*) FROM deliveries JOIN allocations USING (campaign_id, shard)
+    WHERE campaign_id = :campaign_id AND variant = '{HOLDOUT}' AND state = 'skipped' AND reason = '{SkipReason.HOLDOUT}'
+""")
 _ENGAGED = {
     Metric.OPEN_RATE: ("opened_unique", text(_SOON.format(did="opened_at"))),
     Metric.CLICK_RATE: ("clicked_unique", text(_SOON.format(did="clicked_at"))),
@@ -218,11 +222,14 @@ async def treated_and_held(
     names: Sequence[str],
     metric: Metric,
     converted: Mapping[str, Sums] | None = None,
+    *,
+    is_bandit: bool = False,
 ) -> tuple[VariantCounts, VariantCounts]:
     """All to whom the test went, whichever variant, and those who got nothing on purpose: what did sending bring?
 
-    Both had the same time. Whoever could not be reached counts among those whom it went to: among those who were kept
-    back nobody knows who could have been.
+    Both had the same time. Of a bandit only those count as held out whose batch was shared out: who else is in one that
+    was not, as it was decided before, is part of the rest. Whoever could not be reached counts among those whom it went
+    to: among those who were kept back nobody knows who could have been.
 
     `metric` is one of conversions, which were folded; `converted` as of `counted`.
     """
@@ -230,7 +237,10 @@ async def treated_and_held(
     converted = await conversions.sums(tx, campaign_id) if converted is None else converted
     tried = {name: sum(figures.get((name, how), 0) for how in _TRIED) for name in names}
     sent = [counts(name, tried[name], metric, None, converted.get(name, Sums())) for name in names]
-    held = figures.get((HOLDOUT, "skipped:holdout"), 0)
+    if is_bandit:
+        held = (await tx.execute(_HELD_OF_SHARED_OUT, {"campaign_id": campaign_id})).scalar_one()
+    else:
+        held = figures.get((HOLDOUT, "skipped:holdout"), 0)
     return together("treated", sent), counts(HOLDOUT, held, metric, None, converted.get(HOLDOUT, Sums()))
 
 

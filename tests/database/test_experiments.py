@@ -1,18 +1,25 @@
 """Are the variants of an experiment compared by what is comparable?"""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
+from temporalio.testing import ActivityEnvironment
 
-from activities.experiments import Figures, figures_of
+from activities.experiment_inputs import AllocateInput, ChooseInput
+from activities.experiments import Experiments, Figures, figures_of
+from channels.outbox import Outbox
 from database import counters, event_intake
 from database.experiments import treated_and_held
 from marketing.events import NewEvent
 from marketing.experiments import Experiment
+from tests.audience import people
 from tests.conftest import TestAccount
-from tests.delivering import execute
+from tests.delivering import deliver, execute, freeze
+from tests.experimenting import experiment as launched
 from tests.sent import SentMessage, sent_messages
 
 EARLY, LATE = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) - timedelta(minutes=30)
@@ -114,6 +121,36 @@ async def test_what_sending_brought_is_told_of_the_test_alone_and_of_all_to_whom
         compared = (await figures_of(tx, account.id, campaign, together)).compared
         sides = await treated_and_held(tx, campaign, together.names, together.metric, compared)
     assert [(each.recipients, each.successes) for each in sides] == [(4 + 4 + 6, 1), (20, 1)]
+
+
+async def test_who_is_held_out_of_a_batch_that_was_never_shared_out_is_compared_with_nobody(
+    account: TestAccount,
+) -> None:
+    await people(account, 120)
+    bandit: dict[str, Any] = {"allocation": "bandit", "batches": 4, "holdout": 0.4, "test_fraction": 1}
+    sent = await launched(account, **bandit, metric="conversion_rate", conversion={"event": "bought"})
+    await freeze(sent, now=datetime.now(UTC))
+    at: dict[str, Any] = {"account_id": account.id, "campaign_id": sent.id, "now": datetime.now(UTC)}
+    doing = Experiments(account.database)
+    await ActivityEnvironment().run(doing.allocate_shard, AllocateInput(**at, shard=0))
+    await ActivityEnvironment().run(doing.choose_winner, ChooseInput(**at, variant=0))
+    for shard in range(4):
+        await deliver(sent, Outbox(), shard=shard, now=datetime.now(UTC))
+    assert {what for became in (await sent.became()).values() for what in became} == {"sent", "skipped:holdout"}
+    async with account.transaction() as tx:
+        rows = (await tx.execute(text("SELECT contact_id, variant, shard FROM deliveries"))).all()
+        held = {row.contact_id: row.shard for row in rows if row.variant == "holdout"}
+        buyers = [next(each for each in held if not held[each]), *(each for each in held if held[each])]
+        told = [NewEvent.model_validate({"name": "bought", "contact": {"id": each}}) for each in buyers]
+        await event_intake.store(tx, account.id, told)
+    async with account.transaction() as tx:
+        of = (await sent.plan()).experiment
+        assert of
+        found = await figures_of(tx, account.id, sent.id, of)
+        sides = await treated_and_held(tx, sent.id, of.names, of.metric, found.compared, is_bandit=True)
+    first = Counter(row.variant == "holdout" for row in rows if row.shard == 0)
+    assert [(each.recipients, each.successes) for each in sides] == [(first[False], 0), (first[True], 1)]
+    assert found.converted["holdout"].converted == len(buyers) > 1
 
 
 @pytest.mark.parametrize("metric", ["click_rate", "conversion_rate"])
