@@ -37,6 +37,7 @@ def analyse(
     minimum_sample: MinimumSample = MinimumSample(),
     weights: Mapping[str, float] | None = None,
     adaptive: bool = False,
+    confounded: Caution | None = None,
     payments: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
     earlier: Results | None = None,
@@ -55,6 +56,8 @@ def analyse(
         adaptive: allocation followed the results (a bandit). Then there is no sample ratio, nothing that is always
             valid and no winner, as differences between hours of the day look like differences between variants; what
             is believed of each variant remains.
+        confounded: why something besides chance and the variants tells those apart who got one from those who got
+            another. Then there is nothing of that either, and the sentence says why (see `experiment_sentences`).
         payments: for revenue, what each paying recipient paid, by variant. With all of them, and no more than
             100,000 in all, the test and the interval are those of the bootstrap, drawn with `seed`; else the test is
             Welch's on log(1 + amount) and the interval Welch's on amounts.
@@ -76,13 +79,14 @@ def analyse(
     if not 0.5 <= confidence <= 0.9999:
         raise ValueError("confidence lies between 0.5 and 0.9999")
     expected = _expected(names, weights)
-    terms = Terms(metric, confidence, names[0] if control is None else control, len(names), adaptive)
-    ratio = None if adaptive else _sample_ratio(variants, expected)
+    by_chance = not adaptive and confounded is None
+    terms = Terms(metric, confidence, names[0] if control is None else control, len(names), by_chance)
+    ratio = _sample_ratio(variants, expected) if by_chance else None
     shown = _results_of_variants(variants, terms, minimum_sample)
     seen = [each for each, result in zip(variants, shown, strict=True) if result.estimate]
     resampled, warnings = _resampled(seen, terms, payments, seed)
     pairs = compared(seen, terms, resampled, earlier)
-    leader, trusted = _leader(shown, terms), not (adaptive or (ratio and ratio.mismatch))
+    leader, trusted = _leader(shown, terms), by_chance and not (ratio and ratio.mismatch)
     results = Results(
         metric=metric,
         confidence=confidence,
@@ -97,7 +101,8 @@ def analyse(
         omnibus=_omnibus(seen, terms),
         sample_ratio=ratio,
         warnings=[
-            *_of_the_whole(ratio, terms),
+            *([confounded] if confounded else []),
+            *_of_the_whole(ratio, adaptive),
             *_of_close_rivals(leader, pairs, terms),
             *warnings,
             *_of_small_samples(shown, terms, minimum_sample),
@@ -234,14 +239,14 @@ def _omnibus(seen: Sequence[VariantCounts], terms: Terms) -> Significance | None
     )
 
 
-def _of_the_whole(ratio: SampleRatio | None, terms: Terms) -> list[Caution]:
+def _of_the_whole(ratio: SampleRatio | None, adaptive: bool) -> list[Caution]:
     if ratio and ratio.mismatch:
         message = (
             "The variants did not get the shares of recipients that they should have, and chance alone would do so in "
             f"fewer than {ratio.threshold:.1%} of experiments: find out who is missing before you believe any figure."
         )
         return [Caution(code="sample_ratio_mismatch", message=message)]
-    if terms.adaptive:
+    if adaptive:
         message = "Shares followed the results, so tests and intervals are no more than a hint."
         return [Caution(code="adaptive", message=message)]
     return []

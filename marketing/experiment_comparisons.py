@@ -28,7 +28,7 @@ class Terms(NamedTuple):
     confidence: float
     control: str
     variants: int
-    adaptive: bool
+    by_chance: bool  # alone decided who got which
 
     @property
     def alpha(self) -> float:
@@ -79,7 +79,7 @@ def compared(
         each.model_copy(update={"test": each.test.model_copy(update={"p_adjusted": p})})
         for each, p in zip(found, adjusted, strict=True)
     ]
-    with_control = 0 if terms.adaptive else sum(each.baseline == terms.control for each in found)
+    with_control = sum(each.baseline == terms.control for each in found) if terms.by_chance else 0
     return [*_at_any_time(found[:with_control], looks[:with_control], terms, earlier), *found[with_control:]]
 
 

@@ -24,7 +24,9 @@ def sentence(results: Results) -> str:
     by_name = {each.name: each for each in results.variants}
     rival = pair.variant if pair.baseline == leader else pair.baseline
     said = _against(results.metric, by_name[leader], by_name[rival], pair)
-    return f"{said}{'' if results.adaptive else _chance(pair)}; {_verdict(results, pair)}."
+    if why := _not_by_chance(results):
+        return f"{said}; {why}."
+    return f"{said}{_chance(pair)}; {_verdict(results, pair)}."
 
 
 def deciding(results: Results) -> Comparison | None:
@@ -74,13 +76,25 @@ def _percent_of_chance(p: float) -> str:
     return "fewer than 0.01 %" if p < 0.0001 else f"{p * 100:.2g} %"
 
 
-def _verdict(results: Results, pair: Comparison) -> str:
-    if results.sample_ratio and results.sample_ratio.mismatch:
-        return "not to be believed, as the variants did not get the shares of recipients that they should have"
+_CONFOUNDED = {
+    "sample_ratio_mismatch": "the variants did not get the shares of recipients that they should have",
+    "shares_changed": "the shares were changed, so one way was gone at other times than another",
+    "shares_unknown": "the shares stand in code, and if they were changed one way was gone at other times than another",
+}
+
+
+def _not_by_chance(results: Results) -> str:
+    """Why no test applies, and what there is instead; empty if one does."""
+    if why := next((_CONFOUNDED[each.code] for each in results.warnings if each.code in _CONFOUNDED), ""):
+        return f"not to be believed, as {why}"
     if results.adaptive:
         chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
         best = f"“{results.leader}” is the best with probability {chance:.2f}"
         return f"shares follow the results, so no test applies: {best}"
+    return ""
+
+
+def _verdict(results: Results, pair: Comparison) -> str:
     few = next((each.message for each in results.warnings if each.code == "small_sample"), None)
     if few and (results.winner_at_any_time or results.winner_if_planned):
         return f"too early to say: {few.rstrip('.')}"

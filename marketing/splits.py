@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
+from math import gcd
 from operator import attrgetter
 from typing import Protocol
 
@@ -79,12 +80,13 @@ def split_reports(versions: Sequence[AutomationDefinition], led: Iterable[Led], 
 
 
 def _weights(versions: Sequence[AutomationDefinition]) -> dict[str, list[Weights]]:
-    """By step, the different weights that it has had; in code they are not known."""
+    """By step, the different weights that it has had, in lowest terms; in code they are not known."""
     found: dict[str, list[Weights]] = {}
     for definition in versions:
         for _, step in walk(definition.steps):
             if isinstance(step, Split) and step.id is not None:
-                weights = {name: each.weight for name, each in step.variants.items()}
+                unit = gcd(*(each.weight for each in step.variants.values()))
+                weights = {name: each.weight // unit for name, each in step.variants.items()}
                 if weights not in found.setdefault(step.id, []):
                     found[step.id].append(weights)
     return found
@@ -105,17 +107,18 @@ def _results(shown: Sequence[SplitVariant], weights: Sequence[Weights]) -> Resul
     counts = [VariantCounts(name=each.name, recipients=each.contacts, successes=each.converted or 0) for each in shown]
     if len(weights) == 1 and weights[0].keys() == {each.name for each in shown}:
         return analyse(counts, Metric.CONVERSION_RATE, weights=weights[0])
-    # Nobody can say which shares they should have got: those that they did.
-    results = analyse(counts, Metric.CONVERSION_RATE, weights={each.name: max(1, each.contacts) for each in shown})
-    return results.model_copy(update={"sample_ratio": None, "warnings": [_caution(weights), *results.warnings]})
+    return analyse(counts, Metric.CONVERSION_RATE, confounded=_caution(weights))
 
 
 def _caution(weights: Sequence[Weights]) -> Caution:
     if not weights:
-        message = "The shares stand in code, so whether everybody got the right one is not tested."
+        message = (
+            "The shares stand in code. If they have ever changed, those who went one way came at other times than "
+            "those who went another, so neither is tested whether everybody got the right one, nor which is better."
+        )
         return Caution(code="shares_unknown", message=message)
     message = (
         "The shares have changed from version to version, so those who went one way came at other times than those who "
-        "went another: a difference between the times looks like one between the ways."
+        "went another: a difference between the times looks like one between the ways, and no winner is told."
     )
     return Caution(code="shares_changed", message=message)
