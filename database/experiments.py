@@ -156,7 +156,10 @@ _FIGURES = text(f"""
 """)
 _TRIED = ("sent", "failed", "uncertain")
 
-_SINCE = text("SELECT greatest(now() - test_sent_at, '0') FROM experiments WHERE campaign_id = :campaign_id")
+_SINCE = text("""
+    SELECT greatest(now() - coalesce(test_sent_at, finished_at), '0')
+    FROM experiments JOIN campaigns ON campaigns.id = campaign_id WHERE campaign_id = :campaign_id
+""")
 
 _SOON = """
     SELECT variant, count(*) FROM deliveries
@@ -174,7 +177,7 @@ _ENGAGED = {
 
 
 async def time_for_all(tx: Connection, campaign_id: UUID) -> timedelta:
-    """How long each message of the test has been out at least; none while some have not left."""
+    """How long each message of the test has been out at least; none while some may still leave."""
     since: timedelta | None = (await tx.execute(_SINCE, {"campaign_id": campaign_id})).scalar_one()
     return since or timedelta(0)
 

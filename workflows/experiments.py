@@ -37,7 +37,7 @@ class ExperimentWorkflow(CampaignWorkflow):
         self.fenced = False  # the rest was still waiting when this run last looked
         self.looked_at: datetime | None = None  # by this run
         self.allocated: set[int] = set()
-        self.begun = 0  # how often a shard was
+        self.begun = 0  # how often a shard of the test was
         self.begun_when_asked = -1  # whether the test is out
 
     @workflow.run
@@ -87,9 +87,11 @@ class ExperimentWorkflow(CampaignWorkflow):
 
     async def prepare(self, shard: int) -> None:
         """A bandit shares out each shard by what is known just before."""
-        self.begun += 1
         assert self.standing, "no shard starts before it was read"
-        if self.standing.is_bandit and shard < self.standing.rest_shard and shard not in self.allocated:
+        if shard >= self.standing.rest_shard:
+            return
+        self.begun += 1
+        if self.standing.is_bandit and shard not in self.allocated:
             await workflow.execute_activity_method(
                 Experiments.allocate_shard,
                 AllocateInput(**self.ids, shard=shard, now=workflow.now()),
@@ -100,17 +102,16 @@ class ExperimentWorkflow(CampaignWorkflow):
             self.allocated.add(shard)
 
     async def advance(self) -> None:
-        """See that the test is out, then look at its figures as often as is due, until there is a winner."""
+        """See when the test is out, also if it is decided before that, and look at the figures as often as is due."""
         if self.ending or self.standing is None:
             return
-        if self.undecided:
-            self.fenced = True
-            if self.standing.test_sent_at is None and self.has_tried_all() and self.begun != self.begun_when_asked:
-                self.begun_when_asked = self.begun
-                await self.ask(Experiments.mark_test_sent, "see whether the test is out")
-            if (look := self.next_look()) and look <= workflow.now():
-                self.looked_at = workflow.now()
-                await self.ask(Experiments.decide_winner, "look at the figures")
+        self.fenced |= self.undecided
+        if self.standing.test_sent_at is None and self.has_tried_all() and self.begun != self.begun_when_asked:
+            self.begun_when_asked = self.begun
+            await self.ask(Experiments.mark_test_sent, "see whether the test is out")
+        if (look := self.next_look()) and look <= workflow.now():
+            self.looked_at = workflow.now()
+            await self.ask(Experiments.decide_winner, "look at the figures")
         if self.fenced and not self.undecided:
             self.fenced = False
             await self.look_for_more()
@@ -129,8 +130,11 @@ class ExperimentWorkflow(CampaignWorkflow):
 
     def has_tried_all(self) -> bool:
         """All that is due of the test."""
-        due = [wave.due for wave in self.waves] + [shard.due for shard in self.waiting]
-        return not self.under_way and all(moment > workflow.now() for moment in due)
+        assert self.standing, "nothing was tried before it was read"
+        rest = self.standing.rest_shard
+        due = [wave.due for wave in self.waves if wave.first < rest]
+        due += [each.due for each in self.waiting if each.shard < rest]
+        return all(shard >= rest for shard in self.under_way) and all(moment > workflow.now() for moment in due)
 
     def next_look(self) -> datetime | None:
         """When to look at the figures next; None while only people can change anything."""

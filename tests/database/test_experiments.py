@@ -103,6 +103,9 @@ async def test_variants_that_leave_at_different_times_are_compared_by_the_same_t
     assert successes(await figures(account, sent, experiment(metric, later=False))) == {"A": 2, "B": 1}
     await execute(account, "UPDATE experiments SET test_sent_at = NULL WHERE campaign_id = :id", id=campaign)
     assert successes(await figures(account, sent, experiment(metric))) == {"A": 0, "B": 0}
+    over = "UPDATE campaigns SET finished_at = :late WHERE id = :id"  # as one that was stopped before the rest had left
+    await execute(account, over, late=LATE, id=campaign)
+    assert successes(await figures(account, sent, experiment(metric))) == {"A": 1, "B": 1}
 
 
 async def test_what_sending_brought_is_told_of_the_test_alone_and_of_all_to_whom_it_went(account: TestAccount) -> None:

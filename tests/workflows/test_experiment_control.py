@@ -12,6 +12,7 @@ from activities.experiment_inputs import AtMoment
 from activities.experiments import Experiments
 from channels.sink import Sink
 from marketing.campaigns import CampaignState
+from marketing.schedules import Schedule
 from tests.audience import people
 from tests.broadcast import arrived, come
 from tests.conftest import TestAccount
@@ -61,6 +62,24 @@ async def test_what_is_chosen_while_the_test_is_still_going_out_is_sent_at_once(
     await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
     assert (await run.result()).sent == 60
     assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 60
+
+
+async def test_a_test_that_goes_on_after_the_decision_is_known_to_be_out_in_the_end(
+    temporal: Client, sink: Sink, account: TestAccount
+) -> None:
+    await people(account, 60)
+    late = tomorrow()
+    sent = await experiment(account, variants=[{"name": "A"}, {"name": "B", "schedule": late}], decide="manual")
+    run = await start(temporal, sent, shard_size=10)
+    await come(sink, account)
+    await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
+    while set((became := await sent.became())["A"]) | set(became[""]) != {"sent"}:
+        pass
+    assert (set(became["B"]), (await sent.standing()).test_sent_at) == ({"planned"}, None)
+    await skip(temporal, run, days=1)
+    assert (await run.result()).sent == 60
+    test_sent_at = (await sent.standing()).test_sent_at
+    assert test_sent_at and test_sent_at >= Schedule.model_validate(late).starts_at()
 
 
 async def test_what_is_stopped_sends_nothing_more_and_keeps_what_it_found(
