@@ -3,14 +3,18 @@
 import math
 from collections.abc import Sequence
 
-from marketing.experiment_results import Comparison, Metric, Results, VariantResult
+from marketing.experiment_results import Comparison, Estimate, Metric, Results, VariantResult
 
 _DID = {Metric.OPEN_RATE: "opened", Metric.CLICK_RATE: "clicked", Metric.CONVERSION_RATE: "converted"}
 _MONEY = Metric.REVENUE_PER_RECIPIENT
+_HARDLY_EVER = 0.0001
 
 
 def sentence(results: Results) -> str:
-    """One sentence: who leads by how much, what chance alone would do, and whether that may be believed already."""
+    """One sentence: who leads by how much, what chance alone would do, and whether that may be believed already.
+
+    Where that holds however often one looks, so does each of its numbers.
+    """
     leader, pair = results.leader, deciding(results)
     seen = [each for each in results.variants if each.estimate is not None]
     if len(results.variants) == 1:
@@ -23,10 +27,12 @@ def sentence(results: Results) -> str:
         return f"Nothing to tell the variants apart: {'everybody' if everybody else 'nobody'} has {what} so far."
     by_name = {each.name: each for each in results.variants}
     rival = pair.variant if pair.baseline == leader else pair.baseline
-    said = _against(results.metric, by_name[leader], by_name[rival], pair)
+    at_any_time = results.winner_at_any_time is not None
+    between = pair.always_valid_difference if at_any_time else pair.difference
+    said = _against(results.metric, by_name[leader], by_name[rival], pair, between)
     if why := _not_by_chance(results):
         return f"{said}; {why}."
-    return f"{said}{_chance(pair)}; {_verdict(results, pair)}."
+    return f"{said}{_chance(pair, at_any_time)}; {_verdict(results, pair)}."
 
 
 def deciding(results: Results) -> Comparison | None:
@@ -40,11 +46,13 @@ def deciding(results: Results) -> Comparison | None:
     return next(each for each in results.comparisons if {each.variant, each.baseline} == wanted)
 
 
-def _against(metric: Metric, ahead: VariantResult, behind: VariantResult, pair: Comparison) -> str:
-    of, flipped = pair.difference, pair.baseline == ahead.name
+def _against(
+    metric: Metric, ahead: VariantResult, behind: VariantResult, pair: Comparison, between: Estimate | None
+) -> str:
+    of, flipped = between or pair.difference, pair.baseline == ahead.name
     assert ahead.estimate is not None and behind.estimate is not None  # compared are those that have one
     low, high = (-of.high, -of.low) if flipped else (of.low, of.high)
-    best, second, more = ahead.estimate.value, behind.estimate.value, abs(of.value)
+    best, second, more = ahead.estimate.value, behind.estimate.value, abs(pair.difference.value)
     if metric is _MONEY:
         said = _written([best, second, more, low, high], high - low, 2)
         rates, unit = f"“{ahead.name}” earned {said[0]} per recipient, “{behind.name}” {said[1]}", ""
@@ -55,7 +63,8 @@ def _against(metric: Metric, ahead: VariantResult, behind: VariantResult, pair: 
             " points",
         )
     difference = f"{said[2]}{unit} more" if float(said[2].replace(",", "")) else "no difference"
-    return f"{rates}: {difference} ({of.confidence * 100:.4g} % interval {said[3]} to {said[4]})"
+    interval = f" ({of.confidence * 100:.4g} % interval {said[3]} to {said[4]})" if between else ""
+    return f"{rates}: {difference}{interval}"
 
 
 def _written(numbers: Sequence[float], width: float, decimals: int) -> list[str]:
@@ -64,16 +73,20 @@ def _written(numbers: Sequence[float], width: float, decimals: int) -> list[str]
     return [f"{round(number, worth) + 0.0:,.{worth}f}".replace("-", "−") for number in numbers]
 
 
-def _chance(pair: Comparison) -> str:
-    p = pair.test.p_adjusted
+def _chance(pair: Comparison, at_any_time: bool) -> str:
+    if at_any_time and pair.always_valid:
+        p = pair.always_valid.p_adjusted
+        often = f"ever show as much in {'' if p < _HARDLY_EVER else 'at most '}"
+    else:
+        p = pair.test.p_adjusted
+        often = "show as much in "
     if p > 0.995:
         return ""
-    share = f"{_percent_of_chance(p)} of experiments"
-    return f"; if they were equally good, luck alone would show as much in {share}"
+    return f"; if they were equally good, luck alone would {often}{_percent_of_chance(p)} of experiments"
 
 
 def _percent_of_chance(p: float) -> str:
-    return "fewer than 0.01 %" if p < 0.0001 else f"{p * 100:.2g} %"
+    return "fewer than 0.01 %" if p < _HARDLY_EVER else f"{p * 100:.2g} %"
 
 
 _CONFOUNDED = {

@@ -1,9 +1,14 @@
 """What people read of an experiment."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from marketing.experiment_analysis import analyse
 from marketing.experiment_results import Metric, VariantCounts
+from marketing.experiment_sentences import deciding
 
 MONEY = Metric.REVENUE_PER_RECIPIENT
 
@@ -16,10 +21,10 @@ def said(metric: Metric = Metric.OPEN_RATE, *, adaptive: bool = False, **counts:
 
 def test_a_winner_at_any_time() -> None:
     assert said(A=(500, 5_000), B=(605, 5_000)) == (
-        "12.1 % of those who got “B” opened, 10.0 % of those who got “A”: 2.1 points more (95 % interval 0.9 "
-        "to 3.3); if they were "
-        "equally good, luck alone would show as much in 0.081 % of experiments; it may be believed now, however often "
-        "you have looked."
+        "12.1 % of those who got “B” opened, 10.0 % of those who got “A”: 2.1 points more (95 % interval 0.2 "
+        "to 4.0); if they were "
+        "equally good, luck alone would ever show as much in at most 2.1 % of experiments; it may be believed now, "
+        "however often you have looked."
     )
 
 
@@ -44,9 +49,26 @@ def test_too_early_to_say_and_how_many_more_it_takes() -> None:
 def test_the_better_one_comes_first_though_it_is_the_control() -> None:
     sentence = said(A=(2_600, 20_000), B=(2_000, 20_000), C=(2_100, 20_000))
     assert sentence.startswith(
-        "13.0 % of those who got “A” opened, 10.5 % of those who got “C”: 2.5 points more (95 % interval 1.9 to 3.1)"
+        "13.0 % of those who got “A” opened, 10.5 % of those who got “C”: 2.5 points more (95 % interval 1.4 to 3.6)"
     )
-    assert "in fewer than 0.01 % of experiments" in sentence
+    assert "luck alone would ever show as much in fewer than 0.01 % of experiments" in sentence
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 2_000), min_size=2, max_size=4), st.sampled_from([Metric.OPEN_RATE, Metric.CLICK_RATE]))
+def test_what_holds_however_often_one_looks_does_so_with_each_of_its_numbers(ks: list[int], metric: Metric) -> None:
+    shown = analyse(
+        [VariantCounts(name=name, successes=k, recipients=2_000) for name, k in zip("ABCD", ks, strict=False)], metric
+    )
+    if "however often" not in shown.sentence:
+        assert shown.winner_at_any_time is None or "that it takes" in shown.sentence
+        return
+    pair = deciding(shown)
+    between = pair and pair.always_valid_difference
+    assert between and "luck alone would ever show as much in " in shown.sentence
+    ends = [f"{abs(100 * end):.1f}" for end in (between.low, between.high)]
+    told = re.search(r"interval (−?[\d.]+) to (−?[\d.]+)\)", shown.sentence)
+    assert told and sorted(each.strip("−") for each in told.groups()) == sorted(ends)
 
 
 def test_no_difference_at_all() -> None:
@@ -59,7 +81,7 @@ def test_no_difference_at_all() -> None:
 
 def test_small_rates_have_as_many_decimals_as_they_are_worth() -> None:
     assert said(A=(2_600, 1_000_000), B=(2_900, 1_000_000)).startswith(
-        "0.29 % of those who got “B” opened, 0.26 % of those who got “A”: 0.03 points more (95 % interval 0.02 to 0.04)"
+        "0.29 % of those who got “B” opened, 0.26 % of those who got “A”: 0.03 points more (95 % interval 0.01 to 0.05)"
     )
 
 
