@@ -27,9 +27,7 @@ def verdict(results: Results, *, when_significant: bool, fallback: Fallback, due
         due: this is the last look.
     """
     if results.adaptive:
-        if not due:
-            return None
-        return _believed_best(results) or _fallen_back(results, fallback)
+        return _of_a_bandit(results, fallback) if due else None
     winner = results.winner_at_any_time if when_significant else results.winner_if_planned if due else None
     if winner is not None and all(each.enough for each in results.variants):
         return Verdict(winner, "significance" if when_significant else "time", results.sentence)
@@ -40,17 +38,18 @@ def verdict(results: Results, *, when_significant: bool, fallback: Fallback, due
 
 
 def best_so_far(results: Results) -> str:
-    """The one that leads; the control where none does."""
-    return results.leader or results.control
-
-
-def _believed_best(results: Results) -> Verdict | None:
-    """Of a bandit: there is no test that would hold, but the most likely one cost the fewest recipients to find."""
+    """The one that leads, of a bandit the one that is most likely the best; the control where none does."""
     if results.leader is None:
-        return None
-    best = max(results.variants, key=lambda each: (each.belief.probability_to_be_best, each.name == results.control))
-    chance = f"{best.belief.probability_to_be_best:.0%}"
-    return Verdict(best.name, "bandit", f"“{best.name}” is the best with a probability of {chance}. {results.sentence}")
+        return results.control
+    return results.most_likely_best.name if results.adaptive else results.leader
+
+
+def _of_a_bandit(results: Results, fallback: Fallback) -> Verdict:
+    """There is no test that would hold, but the most likely one cost the fewest recipients to find. The others have as
+    few as they deserve: only that one must have been tried enough."""
+    if results.leader is None or not results.most_likely_best.enough:
+        return _fallen_back(results, fallback)
+    return Verdict(results.most_likely_best.name, "bandit", results.sentence)
 
 
 def _fallen_back(results: Results, fallback: Fallback, of: str = "") -> Verdict:

@@ -180,3 +180,8 @@ class Results(BaseModel, frozen=True):
     omnibus: Significance | None
     sample_ratio: SampleRatio | None
     warnings: list[Caution]
+
+    @property
+    def most_likely_best(self) -> VariantResult:
+        """Of equals the control."""
+        return max(self.variants, key=lambda each: (each.belief.probability_to_be_best, each.name == self.control))

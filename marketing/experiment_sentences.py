@@ -101,16 +101,17 @@ def _not_by_chance(results: Results) -> str:
     if why := next((_CONFOUNDED[each.code] for each in results.warnings if each.code in _CONFOUNDED), ""):
         return f"not to be believed, as {why}"
     if results.adaptive:
-        chance = next(each.belief.probability_to_be_best for each in results.variants if each.name == results.leader)
-        best = f"“{results.leader}” is the best with probability {chance:.2f}"
-        return f"shares follow the results, so no test applies: {best}"
+        best = results.most_likely_best
+        believed = f"“{best.name}” is the best with probability {best.belief.probability_to_be_best:.2f}"
+        few = _too_few(results, best.name)
+        return f"shares follow the results, so no test applies: {believed}{f', but {few}' if few else ''}"
     return ""
 
 
 def _verdict(results: Results, pair: Comparison) -> str:
-    few = next((each.message for each in results.warnings if each.code == "small_sample"), None)
+    few = _too_few(results)
     if few and (results.winner_at_any_time or results.winner_if_planned):
-        return f"too early to say: {few.rstrip('.')}"
+        return few
     if results.winner_at_any_time is not None:
         return "it may be believed now, however often you have looked"
     if results.winner_if_planned is not None:
@@ -123,6 +124,13 @@ def _verdict(results: Results, pair: Comparison) -> str:
     if more == 0:
         return "too early to say"
     return f"too early to say: about {_rounded(more):,} more recipients per variant are needed"
+
+
+def _too_few(results: Results, name: str = "") -> str:
+    """Of this variant, or of any."""
+    messages = (each.message for each in results.warnings if each.code == "small_sample" and name in ("", each.variant))
+    few = next(messages, "")
+    return few and f"too early to say: {few.rstrip('.')}"
 
 
 def _rounded(n: int) -> int:

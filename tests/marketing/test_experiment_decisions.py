@@ -84,6 +84,33 @@ def test_a_bandit_ends_with_the_one_that_is_most_likely_the_best() -> None:
     assert said(found) == ("B", "bandit")
 
 
+@pytest.mark.parametrize(("fallback", "winner"), [("control", "A"), ("best_so_far", "B"), ("ask", None)])
+def test_a_bandit_whose_best_had_too_few_falls_back_to_what_was_asked_for(
+    fallback: Fallback, winner: str | None
+) -> None:
+    shown = results(0, 1, of=8, adaptive=True)
+    found = verdict(shown, when_significant=False, fallback=fallback, due=True)
+    assert said(found) == (winner, "fallback") and found
+    assert "of the 100 recipients and 1 of the 10 clicks that it takes" in found.reason
+
+
+def test_of_a_bandit_only_the_best_needs_its_minimum_as_others_get_few() -> None:
+    counts = [VariantCounts(name="A", recipients=20), VariantCounts(name="B", recipients=900, successes=90)]
+    shown = analyse(counts, Metric.CLICK_RATE, minimum_sample=MinimumSample(recipients=100, clicks=10), adaptive=True)
+    assert [each.enough for each in shown.variants] == [False, True]
+    assert said(verdict(shown, when_significant=False, fallback="ask", due=True)) == ("B", "bandit")
+
+
+def test_a_bandit_takes_what_is_likely_the_best_rather_than_what_was_lucky_once() -> None:
+    counts = [
+        VariantCounts(name="A", recipients=900, successes=890),
+        VariantCounts(name="B", recipients=3, successes=3),
+    ]
+    shown = analyse(counts, Metric.CLICK_RATE, adaptive=True)
+    assert (shown.leader, best_so_far(shown)) == ("B", "A")
+    assert "“A” is the best with probability" in shown.sentence
+
+
 def test_a_bandit_that_nobody_reacted_to_falls_back() -> None:
     found = verdict(results(0, 0, adaptive=True), when_significant=False, fallback="ask", due=True)
     assert said(found) == (None, "fallback")
