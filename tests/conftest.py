@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from hypothesis import settings as hypothesis_settings
 from temporalio.client import Client
@@ -34,6 +35,11 @@ PATIENCE = 300
 
 # What is collected stays: to look for garbage meanwhile, nine times, was a fifth of the collection.
 gc.set_threshold(50_000)
+
+# An exception is told in plain lines, as by the programs. With rich at hand structlog draws each of its frames with all
+# that is in it: 2 s of CPU for each that a test brings about, in which nothing else of its process goes on.
+PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAIN])
 
 # How long one example takes says more of the machine than of the code. What must be quick has a bound of its own.
 hypothesis_settings.register_profile("carillon", deadline=None)

@@ -25,7 +25,7 @@ Read = Callable[[], list[dict[str, Any]]]
 @pytest.fixture
 def read() -> Iterator[Read]:
     """The lines so far, with logging as a worker has it; put back as it was afterwards."""
-    root, written = logging.getLogger(), StringIO()
+    root, written, configured = logging.getLogger(), StringIO(), structlog.get_config()
     before, root.handlers = (root.handlers, root.level), []  # those of pytest must not be closed
     logs.configure("info", "json")
     [handler] = root.handlers
@@ -33,7 +33,7 @@ def read() -> Iterator[Read]:
     handler.setStream(written)
     yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
     root.handlers, root.level = before
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     structlog.contextvars.clear_contextvars()
 
 
