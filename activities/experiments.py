@@ -49,12 +49,17 @@ class Experiments:
 
     @activity.defn
     async def mark_test_sent(self, input: AtMoment) -> ExperimentStanding:
-        """If the test is out, its results are waited for from now on. Without anybody to test with, it ends."""
+        """If the test is out, its results are waited for from now on. Without anybody to test with, or where a person
+        would decide for nobody, it ends."""
         async with beating(), self.database.transaction(input.account_id) as tx:
             if not (await read_totals(tx, input.campaign_id)).planned:
                 await experiments.stop(tx, input.account_id, input.campaign_id, reason="Nobody is in the audience.")
             elif await experiments.is_out(tx, input.campaign_id):
                 await experiments.mark_sent(tx, input.account_id, input.campaign_id, input.now)
+                by_hand = (await self._experiment(tx, input.campaign_id)).decide == "manual"
+                if by_hand and not await experiments.waits(tx, input.campaign_id):
+                    reason = "Nobody waits for a winner, so nobody has to choose one."
+                    await experiments.conclude(tx, input.account_id, input.campaign_id, reason, input.now)
             return await self._standing(tx, input)
 
     @activity.defn
@@ -81,20 +86,19 @@ class Experiments:
     async def _settle(
         self, tx: Connection, input: AtMoment, experiment: Experiment, results: Results, found: Verdict | None
     ) -> None:
+        kept = results.model_dump(mode="json")
         if found is None:
-            await experiments.keep_look(tx, input.campaign_id, results.model_dump(mode="json"))
-            return
-        await self._decide(tx, input, experiment, found, results)
-        kind = NotificationKind.DECIDED if found.winner else NotificationKind.ASKED
-        told = Notification(
-            id=keyed_id(input.now, input.campaign_id, kind),
-            kind=kind,
-            source_id=input.campaign_id,
-            text=f"The winner is {found.winner}. {found.reason}" if found.winner else found.reason,
-            created_at=input.now,
-            emailed_at=None,
-        )
-        await notifications.add(tx, input.account_id, [told])
+            await experiments.keep_look(tx, input.campaign_id, kept)
+        elif found.winner is not None:
+            await self._decide(tx, input, experiment, found, results)
+            await _note(tx, input, NotificationKind.DECIDED, f"The winner is {found.winner}. {found.reason}")
+        elif await experiments.waits(tx, input.campaign_id):
+            await self._decide(tx, input, experiment, found, results)
+            await _note(tx, input, NotificationKind.ASKED, found.reason)
+        else:
+            reason = f"No winner can be believed, and nobody waits for one. {results.sentence}"
+            await experiments.conclude(tx, input.account_id, input.campaign_id, reason, input.now, decision=kept)
+            await _note(tx, input, NotificationKind.DECIDED, reason)
 
     @activity.defn
     async def choose_winner(self, input: ChooseInput) -> ExperimentStanding:
@@ -184,6 +188,18 @@ class Experiments:
         standing = await experiments.read(tx, campaign_id, lock=lock)
         assert standing is not None, "the launch has made it"
         return standing
+
+
+async def _note(tx: Connection, input: AtMoment, kind: NotificationKind, told: str) -> None:
+    note = Notification(
+        id=keyed_id(input.now, input.campaign_id, kind),
+        kind=kind,
+        source_id=input.campaign_id,
+        text=told,
+        created_at=input.now,
+        emailed_at=None,
+    )
+    await notifications.add(tx, input.account_id, [note])
 
 
 # -- what was counted, and what it shows -----------------------------------------------------------------------------

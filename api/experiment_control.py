@@ -45,8 +45,12 @@ async def apply_winner(
     """Decide now, whatever the figures say: the rest gets this variant, or the best so far."""
     choice = choice or Choice()
     experiment, standing = await _under_way(caller, experiment_id)
-    if standing.winner is not None:
-        raise Conflict(f"This experiment has its winner already: {standing.winner}.")
+    if standing.state == "decided":
+        raise Conflict(
+            f"This experiment has its winner already: {standing.winner}."
+            if standing.winner is not None
+            else "Nobody waits for a winner of this experiment, so there is nothing to choose."
+        )
     if choice.variant is not None and choice.variant not in experiment.names:
         known = ", ".join(experiment.names)
         raise malformed([{"path": "body.variant", "message": f"there is no such variant. There are {known}"}])

@@ -33,7 +33,9 @@ class ExperimentAnswer(BaseModel):
     state: str | None = Field(
         description="`testing`, `asking` (a person has to decide), `decided` or `stopped`; null before the launch."
     )
-    winner: str | None = Field(description="What the rest gets.")
+    winner: str | None = Field(
+        description="What the rest gets. null of one that is `decided`: nobody waits for a winner, and it has none."
+    )
     decided_by: str | None = Field(description="`significance`, `time`, `fallback`, `person` or `bandit`.")
     reason: str = Field(description="Why it is decided, asked or stopped, in a sentence.")
     experiment: Experiment | None = Field(description="null: it is not written yet.")

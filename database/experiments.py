@@ -30,6 +30,7 @@ class Standing:
 
     Args:
         rest_shard: the first shard of those who wait for the winner; None until they are planned.
+        winner: None also of one that is decided, where nobody waits for a winner and none can be believed.
         decision: the whole analysis at the last look, or at the moment of the decision; None before.
     """
 
@@ -130,6 +131,35 @@ async def decide(
         told = {"winner": said.winner, "by": said.by, "reason": said.reason}
         await campaigns.log(tx, account_id, campaign_id, "campaign.winner_decided", **told)
     return decided
+
+
+async def waits(tx: Connection, campaign_id: UUID) -> bool:
+    """Is there anybody who gets what is decided?"""
+    query = text("""
+        SELECT EXISTS (
+            SELECT FROM deliveries WHERE campaign_id = :campaign_id AND shard >= rest_shard AND state = 'planned'
+        ) FROM experiments WHERE campaign_id = :campaign_id
+    """)
+    return bool((await tx.execute(query, {"campaign_id": campaign_id})).scalar_one())
+
+
+async def conclude(
+    tx: Connection,
+    account_id: UUID,
+    campaign_id: UUID,
+    reason: str,
+    now: datetime,
+    *,
+    decision: Mapping[str, Any] | None = None,
+) -> bool:
+    """Nobody waits for a winner, so there is nothing to ask: it is decided without one. What is left of the test still
+    leaves. False: it was decided or stopped before."""
+    found = {} if decision is None else {"decision": decision}
+    values = {"reason": reason, "decided_at": now, **found}
+    concluded = await _move(tx, campaign_id, ("testing", "asking"), state="decided", **values)
+    if concluded:
+        await campaigns.log(tx, account_id, campaign_id, "campaign.experiment_concluded", reason=reason)
+    return concluded
 
 
 async def stop(tx: Connection, account_id: UUID, campaign_id: UUID, *, reason: str) -> bool:

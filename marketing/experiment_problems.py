@@ -67,6 +67,13 @@ def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> 
         if variant.schedule and definition.schedule and variant.schedule.starts_at() < definition.schedule.starts_at():
             message = "This is before the campaign begins. Give a later moment, or take the campaign's schedule out."
             yield _error("schedule_too_early", f"experiment.variants.{number}.schedule", message)
+    if experiment.tested == 1 and (experiment.decide == "manual" or experiment.fallback == "ask"):
+        part = "decide" if experiment.decide == "manual" else "fallback"
+        message = (
+            "Everybody takes part in the test, so nobody waits for a winner, and no person is asked: it ends with what "
+            "it has found. Give a `test_fraction` below 1 if others are to get the winner."
+        )
+        yield _warning("nobody_waits", f"experiment.{part}", message)
     if not experiment.is_bandit:
         if experiment.batches != USUAL_BATCHES:
             message = 'Only the test of a bandit leaves in batches. Say "allocation": "bandit", or take them out.'

@@ -179,6 +179,8 @@ def how_it_stands(
         ended = "has failed" if status is CampaignState.FAILED else f"was {status}"
         return f"The campaign {ended} before there was a winner. {analysis.sentence}"
     match state:
+        case "decided" if winner is None:
+            return f"Nobody waits for a winner, so it ended without one. {analysis.sentence}"
         case "decided":
             by_hand = decided_by == "person" and not reason.startswith("A person ")
             return f"The winner is “{winner}”. {f'A person chose it: {_ended(reason)}' if by_hand else reason}"

@@ -13,7 +13,7 @@ _TOLD_AT_ONCE = 20
 
 class NotificationKind(StrEnum):
     """`note`: an author's step said so. `failed`: contacts could not go on. `stopped`: too many passes of a contact.
-    `decided`: an experiment has its winner. `asked`: somebody is to choose it."""
+    `decided`: an experiment has its winner, or nobody waits for one. `asked`: somebody is to choose it."""
 
     NOTE = "note"
     FAILED = "failed"

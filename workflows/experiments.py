@@ -180,7 +180,7 @@ class ExperimentWorkflow(CampaignWorkflow):
     def check_undecided(self, _: ChooseWinner, /) -> None:
         self.check_begun(Command())
         if self.standing and self.standing.state == "decided":
-            raise ApplicationError("This experiment has its winner already.", type="Ended")
+            raise ApplicationError("This experiment is decided already.", type="Ended")
 
     @stop.validator
     def check_begun(self, command: Command, /) -> None:

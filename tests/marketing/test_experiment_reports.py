@@ -48,6 +48,11 @@ def test_how_it_stands_is_one_or_two_sentences(state: str, decided_by: str | Non
     assert told.startswith(sentence)
 
 
+def test_without_a_winner_for_whom_nobody_waits_it_says_what_is_known_now() -> None:
+    told = how_it_stands("decided", None, None, "No winner. Nobody has clicked.", shown(), is_out=True, decides_at=None)
+    assert told.startswith("Nobody waits for a winner, so it ended without one. 10.0 % of those who")
+
+
 def test_while_it_goes_out_or_waits_for_a_person_it_says_so() -> None:
     args: tuple[Any, ...] = ("testing", None, None, "", shown())
     assert how_it_stands(*args, is_out=False, decides_at=None).startswith("The test is still going out. ")

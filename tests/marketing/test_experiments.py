@@ -235,6 +235,20 @@ def test_batches_of_what_is_no_bandit_are_worth_a_look() -> None:
     assert (found.severity, found.part) == (Severity.WARNING, "experiment.batches")
 
 
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({"test_fraction": 1, "decide": "manual"}, "decide"),
+        ({"test_fraction": 1, "fallback": "ask"}, "fallback"),
+        ({"allocation": "bandit", "fallback": "ask"}, "fallback"),
+    ],
+)
+def test_to_ask_people_where_nobody_waits_is_worth_a_look(parts: dict[str, Any], place: str) -> None:
+    (found,) = experiment_problems(definition(parts))
+    assert (found.code, found.severity, found.part) == ("nobody_waits", Severity.WARNING, f"experiment.{place}")
+    assert experiment_problems(definition({**parts, "test_fraction": 0.9})) == []
+
+
 def test_two_variants_that_say_the_same_are_worth_a_look() -> None:
     same = {"variants": [A, B, {**A, "name": "C"}]}
     (found,) = experiment_problems(definition(same))

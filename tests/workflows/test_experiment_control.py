@@ -1,7 +1,7 @@
 """Does an experiment do as people say, at whatever moment, and survive whatever becomes of its worker?"""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import FastAPI
@@ -192,6 +192,21 @@ async def test_a_test_whose_freezing_was_not_heard_of_goes_out_all_the_same(
     await out(run)
     assert set((await sent.became())["A"]) == {"sent"}
     await run.execute_update(ExperimentWorkflow.cancel, Command())
+
+
+@pytest.mark.parametrize(("test_fraction", "state"), [(1, "decided"), (0.5, "asking")])
+async def test_of_a_bandit_that_finds_nothing_people_are_asked_if_somebody_waits(
+    account: TestAccount, test_fraction: float, state: str
+) -> None:
+    await people(account, 50)
+    sent = await experiment(account, allocation="bandit", test_fraction=test_fraction, fallback="ask")
+    await freeze(sent)
+    await execute(
+        account, "UPDATE experiments SET test_sent_at = CAST(:now AS timestamptz) - interval '1 day'", now=NOW
+    )
+    at = AtMoment(account_id=account.id, campaign_id=sent.id, now=NOW + timedelta(days=1))
+    told = await ActivityEnvironment().run(Experiments(account.database).decide_winner, at)
+    assert (told.state, told.winner) == (state, None)
 
 
 async def test_a_decision_that_was_made_and_not_heard_of_is_not_made_again(account: TestAccount) -> None:

@@ -142,6 +142,25 @@ async def test_where_people_are_to_decide_they_are_asked_and_the_rest_waits(
     assert (standing.winner, standing.decided_by, standing.reason) == ("B", "person", "It is nicer")
 
 
+@pytest.mark.parametrize("changes", [{"decide": "manual"}, {"decide": {"after": "4 hours"}, "fallback": "ask"}])
+async def test_where_nobody_waits_for_a_winner_nobody_is_asked_for_one(
+    temporal: Client, api: httpx.AsyncClient, account: TestAccount, changes: dict[str, Any]
+) -> None:
+    sent, run = await under_way(temporal, account, 20, test_fraction=1, **changes)
+    if changes["decide"] != "manual":
+        await skip(temporal, run, hours=4)
+    assert (await run.result()).sent == 20
+    assert (await sent.state())[0] is CampaignState.COMPLETED
+    standing = await sent.standing()
+    assert (standing.state, standing.winner, standing.decided_by) == ("decided", None, None)
+    told = (await api.get("/api/notifications")).json()["items"]
+    if changes["decide"] == "manual":
+        assert (standing.reason, told) == ("Nobody waits for a winner, so nobody has to choose one.", [])
+    else:
+        assert standing.reason.startswith("No winner can be believed, and nobody waits for one. ")
+        assert [(each["kind"], each["text"]) for each in told] == [("decided", standing.reason)]
+
+
 async def test_what_sending_brings_shows_in_who_got_nothing(temporal: Client, account: TestAccount) -> None:
     bought: dict[str, Any] = {"metric": "conversion_rate", "conversion": {"event": "bought", "within": "2 days"}}
     sent, run = await under_way(temporal, account, holdout=0.4, **bought)
