@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -17,16 +18,17 @@ from api.errors import Conflict, Malformed, NotFound, NotPossibleHere, Unavailab
 from database import audiences, contacts, rehearsals, segments
 from database.engine import Connection
 from database.rehearsals import Player
-from marketing.assignment import HOLDOUT
+from marketing.assignment import HOLDOUT, REST, cells_of_test
 from marketing.automations import Terms
 from marketing.campaigns import Audience, CampaignDefinition
+from marketing.deliveries import SkipReason
 from marketing.drip_journeys import as_automation
 from marketing.drips import is_over
 from marketing.events import ContactReference
-from marketing.experiments import Experiment
+from marketing.experiments import Experiment, experiment_key
 from marketing.moments import Moment
 from marketing.rehearsal_scripts import MOST_ACTS, ScriptedAct, Who, id_or_email
-from marketing.rehearsals import MOST_CONTACTS, Timeline
+from marketing.rehearsals import MOST_CONTACTS, WHY_SKIPPED, Timeline
 from marketing.schedules import Schedule
 from marketing.segment_nodes import kept_by
 from marketing.segment_operands import whole
@@ -119,7 +121,7 @@ async def rehearse_campaign(
     campaign_id: UUID, request: Request, caller: Editor, wanted: RehearsalRequest | None = None
 ) -> Timeline:
     """The same for a campaign as it is written now: a drip with all its messages, a broadcast with its one, an
-    experiment with one variant for each contact."""
+    experiment with the place that each contact will have in it."""
     asked = wanted or RehearsalRequest()
 
     async def prepare(tx: Connection, now: datetime) -> Play:
@@ -131,12 +133,15 @@ async def rehearse_campaign(
         if is_over(definition.calendar, asked.starts_at or now):
             raise Conflict("The last day of its calendar has passed: nobody would get anything. Give one to come.")
         belongs = await audiences.condition(tx, definition.audience or Audience(everyone=True), now)
-        return await _play(tx, asked, now, belongs, name=definition.name, definition=_as_steps(definition))
+        return await _play(tx, asked, now, belongs, name=definition.name, definition=_as_steps(campaign_id, definition))
 
     return await _rehearse(request, caller.account_id, prepare)
 
 
-def _as_steps(definition: CampaignDefinition) -> dict[str, Any]:
+Email = dict[str, Any]
+
+
+def _as_steps(campaign_id: UUID, definition: CampaignDefinition) -> dict[str, Any]:
     """What is said stands in the steps themselves: nothing is frozen yet."""
     contents = [each.model_dump(mode="json") for each in definition.contents if each]
     if definition.is_drip:
@@ -145,33 +150,44 @@ def _as_steps(definition: CampaignDefinition) -> dict[str, Any]:
         steps = [_with(step, next(left)) if step["type"] == "send" else step for step in journey["steps"]]
         return {**journey, "entry": None, "trigger": None, "steps": steps}
     if definition.experiment and definition.is_experiment:
-        steps = [_variants(definition, definition.experiment, contents)]
+        steps = [_places(definition, definition.experiment, contents, experiment_key(campaign_id))]
     else:
         steps = _sent("message", contents[0], definition.schedule)
     return {**Terms(topic=definition.topic).model_dump(mode="json"), "steps": steps}
 
 
-def _variants(definition: CampaignDefinition, experiment: Experiment, contents: list[dict[str, Any]]) -> dict[str, Any]:
-    """Everybody takes part: who waits for the winner would get one of these too."""
-    ways = {
-        each.name: {
-            "weight": experiment.weights[each.name],
-            "steps": _sent(each.name, content, each.schedule or definition.schedule),
-        }
-        for each, content in zip(experiment.variants, contents, strict=True)
+def _places(definition: CampaignDefinition, experiment: Experiment, contents: list[Email], by: str) -> dict[str, Any]:
+    """Each goes where its place leads it, as it will when the campaign is launched. Of a bandit, those who take part
+    get variants in even shares: nobody knows yet which ones they will have."""
+    cells = cells_of_test(experiment.weights, holdout=experiment.holdout, test_fraction=experiment.tested)
+    sizes = [high - low for low, high in pairwise([0, *cells.cuts, 1])]
+    says = dict(zip(experiment.names, contents, strict=True))
+    schedules = {each.name: each.schedule or definition.schedule for each in experiment.variants}
+    control, window = experiment.control_name, experiment.window
+    decided = [{"id": "decision", "type": "wait", "duration": window}] if window else []
+    ways: dict[str, dict[str, Any]] = {
+        **{name: {"steps": _sent(name, says[name], schedules[name])} for name in experiment.names},
+        HOLDOUT: {"steps": [], "why": WHY_SKIPPED[SkipReason.HOLDOUT]},
+        REST: {
+            "steps": [*_waits(schedules[control]), *decided, *_sent("rest", says[control], None)],
+            "why": f"waits for the winner; what is shown is the control, “{control}”, at the latest moment",
+        },
     }
-    if experiment.holdout:
-        shown = sum(experiment.weights.values())
-        ways[HOLDOUT] = {"weight": shown * experiment.holdout / (1 - experiment.holdout), "steps": []}
-    return {"id": "experiment", "type": "split", "variants": ways}
+    shown = {
+        name or "rest": {**ways[name], "weight": size} for name, size in zip(cells.names, sizes, strict=True) if size
+    }
+    return {"id": "experiment", "type": "split", "by": by, "variants": shown}
 
 
-def _sent(name: str, content: dict[str, Any], schedule: Schedule | None) -> list[dict[str, Any]]:
-    waits = [_scheduled(schedule)] if schedule else []
-    return [*waits, _with({"id": name, "type": "send", "channel": "email"}, content)]
+def _sent(name: str, content: Email, schedule: Schedule | None) -> list[dict[str, Any]]:
+    return [*_waits(schedule), _with({"id": name, "type": "send", "channel": "email"}, content)]
 
 
-def _with(step: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+def _waits(schedule: Schedule | None) -> list[dict[str, Any]]:
+    return [_scheduled(schedule)] if schedule else []
+
+
+def _with(step: dict[str, Any], content: Email) -> dict[str, Any]:
     return {**{name: value for name, value in step.items() if name != "template"}, "content": content}
 
 

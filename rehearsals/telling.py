@@ -137,6 +137,9 @@ class _Telling:
     def _step(self, player: Player, place: Place, call: int, note: Note) -> Happening:
         asked = self.seen.witness.asked.get((place.member, call))
         outcome, _, reason = note.outcome.partition(": ")
+        why = WHY_SKIPPED.get(reason, reason)  # type: ignore[call-overload]  # a str is found too
+        if note.kind == "split":  # a way has any name
+            outcome, why = note.outcome, self._why_led(note)
         return Happening(
             at=note.entered_at,
             until=note.left_at,
@@ -145,10 +148,16 @@ class _Telling:
             what=self._what(player, note, asked),
             name=self._name(note, asked),
             outcome=_figures(asked) or outcome,
-            why=note.error or WHY_SKIPPED.get(reason, reason),  # type: ignore[call-overload]  # a str is found too
+            why=note.error or why,
             message=self._written(place, call),
             calls=self.calls.get(call_id(place.enrollment_id, call), []),
         )
+
+    def _why_led(self, note: Note) -> str:
+        """Of experiments; other splits lead by chance, which needs no words."""
+        steps = (self.seen.input.definition or {}).get("steps", ())
+        ways: Mapping[str, Any] = next((each["variants"] for each in steps if each["id"] == note.step), {})
+        return str(ways.get(note.outcome, {}).get("why", ""))
 
     def _name(self, note: Note, asked: Asked | None) -> str:
         return self.seen.witness.message_name(note.step, asked.args if asked else {}) if note.kind == "send" else ""

@@ -59,7 +59,8 @@ async def _take(journey: Journey, step: Step) -> None:
             await _walk(journey, step.get("then" if found else "else", ()))
         case "split":
             variants = step["variants"]
-            way = await journey.split({each: variant["weight"] for each, variant in variants.items()}, step=name)
+            weights = {each: variant["weight"] for each, variant in variants.items()}
+            way = await journey.split(weights, step=name, by=step.get("by", ""))  # of rehearsed experiments
             await _walk(journey, variants[way].get("steps", ()))
         case "since_entry":  # of drips, as is the next
             await _reach(journey, ahead(journey.entered_at, step["duration"]), name)

@@ -234,10 +234,13 @@ class Journey:
         return Engagement(**answer)
 
     @step_word
-    async def split(self, shares: Mapping[str, int], *, step: str = "") -> str:
-        """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time."""
+    async def split(self, shares: Mapping[str, float], *, step: str = "", by: str = "") -> str:
+        """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time.
+
+        Splits with the same `by` lead it by the same place between 0 and 1; left out, each by one of its own.
+        """
         name = self._name(step, "split")
-        place = bucket(f"{self._pass.automation}/{name}", self.contact.id)
+        place = bucket(by or f"{self._pass.automation}/{name}", self.contact.id)
         way = _named("a way of a split", str(shared_out(shares).of(place)))
         return str(await self._pass.take("split", name, value=way))
 

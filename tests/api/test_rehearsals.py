@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -18,6 +18,8 @@ from api.app import create_app
 from channels.sink import Sink
 from database.engine import Database
 from local_stack import EmbeddedTemporal
+from marketing.assignment import bucket
+from marketing.experiments import Experiment, experiment_key
 from tests.audience import EMAIL, people
 from tests.broadcast import arrived
 from tests.conftest import PATIENCE, PUBLIC_URL, SECRET_KEY, TestAccount, client_for
@@ -152,24 +154,36 @@ async def test_what_is_malformed_is_told_in_our_words(api: httpx.AsyncClient) ->
     assert (answer.status_code, answer.json()["detail"]) == (422, detail)
 
 
-async def test_each_gets_a_variant_of_an_experiment_or_is_held_out(
+async def test_each_gets_the_place_in_an_experiment_that_it_will_really_have(
     api: httpx.AsyncClient, account: TestAccount
 ) -> None:
     await people(account, 60)
     subjects = {"question": "Have you seen it?", "with a number": "24 new things"}
     variants = [{"name": name, "content": {"email": {"subject": subject}}} for name, subject in subjects.items()]
-    experiment = {"variants": variants, "metric": "click_rate", "holdout": 0.4}
+    written = {
+        "variants": variants,
+        "metric": "click_rate",
+        "holdout": 0.3,
+        "test_fraction": 0.5,
+        "control": "question",
+    }
     whole = {"kind": "experiment", "content": {"email": EMAIL}, "audience": {"everyone": True}}
-    made = (await api.post("/api/campaigns", json={"name": "Which?", **whole, "experiment": experiment})).json()
+    made = (await api.post("/api/campaigns", json={"name": "Which?", **whole, "experiment": written})).json()
     timeline = await told(api, f"/api/campaigns/{made['id']}/rehearse", sample=60)
+    cells, key = Experiment.model_validate(written).cells, experiment_key(UUID(made["id"]))
     seen = set()
     for each in timeline["contacts"]:
         led, *sent = [happening for happening in each["happenings"] if happening["kind"] in ("split", "send")]
-        assert [happening["message"]["subject"] for happening in sent] == [
-            subjects[name] for name in (led["outcome"],) if name in subjects
-        ]
-        seen.add(led["outcome"])
-    assert seen == {*subjects, "holdout"}
+        assert led["outcome"] == (cells.of(bucket(key, UUID(each["contact_id"]))) or "rest")
+        got = {**subjects, "rest": subjects["question"]}.get(led["outcome"])
+        assert [happening["message"]["subject"] for happening in sent] == [got for _ in range(got is not None)]
+        seen.add((led["outcome"], led["why"]))
+    assert seen == {
+        ("question", ""),
+        ("with a number", ""),
+        ("holdout", "the contact is held out, to tell what sending brings"),
+        ("rest", "waits for the winner; what is shown is the control, “question”, at the latest moment"),
+    }
 
 
 # -- what is left untouched ------------------------------------------------------------------------------------------
