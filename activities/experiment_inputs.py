@@ -17,7 +17,7 @@ class ExperimentStanding(CampaignRef):
     Args:
         winner: its number among the variants, from 0.
         rest_shard: the first shard of those who wait for the winner.
-        decides_at: when figures are looked at last; None: a person decides, or the test is not out yet.
+        decides_at: when figures are looked at last; None: a person decides, the test is not out yet, or it is over.
         looks_every: how often they are looked at before that.
         changed: what was asked for was done.
     """

@@ -266,8 +266,10 @@ def _seed(campaign_id: UUID, shard: int) -> int:
 
 
 def decision_due(experiment: Experiment, standing: Standing) -> datetime | None:
-    """When figures are looked at last; None: a person decides, or the test is not out yet."""
-    if experiment.window is None or standing.test_sent_at is None or standing.test_began_at is None:
+    """When figures are looked at last; None: a person decides, the test is not out yet, or it is over."""
+    if standing.state != "testing" or experiment.window is None:
+        return None
+    if standing.test_sent_at is None or standing.test_began_at is None:
         return None
     if experiment.is_bandit:  # whose shards were spread over that time
         return max(standing.test_sent_at, ahead(standing.test_began_at, experiment.window))

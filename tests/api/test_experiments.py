@@ -152,6 +152,19 @@ async def test_of_what_is_cancelled_no_decision_is_announced(
     assert after["sentence"].startswith("The campaign was cancelled before there was a winner. ")
 
 
+async def test_of_what_is_decided_no_other_decision_is_announced(
+    api: httpx.AsyncClient, temporal: Client, account: TestAccount, worker: None
+) -> None:
+    await people(account, 20)
+    path = await started(api, temporal, account, decide={"after": "4 hours"})
+    of_campaign = path.replace("/ab-tests", "")
+    assert (await api.post(f"{of_campaign}/pause")).status_code == 200  # so that it is not over at once
+    assert (await api.post(f"{path}/apply-winner")).status_code == 200
+    told = await results(api, path)
+    assert (told["status"], told["state"], told["decides_at"]) == ("paused", "decided", None)
+    assert (await api.post(f"{of_campaign}/cancel")).status_code == 200
+
+
 async def test_what_waits_for_its_moment_can_not_be_decided_yet(
     api: httpx.AsyncClient, account: TestAccount, worker: None
 ) -> None:
