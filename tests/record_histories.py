@@ -159,6 +159,7 @@ SCENARIOS: dict[str, Callable[[Client, TestAccount, Sink], Awaitable[Handle]]] =
     "EventRetentionWorkflow-kept": kept,
     "ExperimentWorkflow-bandit": recorded_experiments.bandit,
     "ExperimentWorkflow-chosen": recorded_experiments.chosen,
+    "ExperimentWorkflow-chosen-early": recorded_experiments.chosen_early,
     "ExperimentWorkflow-decided": recorded_experiments.decided,
     "ExperimentWorkflow-stopped": recorded_experiments.stopped,
     "NotificationsWorkflow-told": told,

@@ -6,8 +6,9 @@ from temporalio.client import Client
 
 from channels.sink import Sink
 from tests.audience import people
+from tests.broadcast import come
 from tests.conftest import TestAccount
-from tests.experimenting import Run, experiment, out, skip, start, under_way
+from tests.experimenting import Run, experiment, out, skip, start, tomorrow, under_way
 from workflows.experiments import ExperimentWorkflow
 from workflows.inputs import ChooseWinner, Command
 
@@ -32,6 +33,17 @@ async def chosen(temporal: Client, account: TestAccount, _: Sink) -> Run:
     await run.execute_update(ExperimentWorkflow.pause, Command())
     await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=1))
     await run.execute_update(ExperimentWorkflow.resume, Command())
+    return run
+
+
+async def chosen_early(temporal: Client, account: TestAccount, sink: Sink) -> Run:
+    """By a person, before the last variant has left."""
+    await people(account, 40)
+    late = {"name": "B", "schedule": tomorrow()}
+    run = await start(temporal, await experiment(account, variants=[{"name": "A"}, late], decide="manual"))
+    await come(sink, account)
+    await run.execute_update(ExperimentWorkflow.choose_winner, ChooseWinner(variant=0))
+    await skip(temporal, run, days=1)
     return run
 
 
