@@ -237,7 +237,7 @@ class Journey:
     async def split(self, shares: Mapping[str, float], *, step: str = "", by: str = "") -> str:
         """One of several ways, by chance, such as `split({"a": 50, "b": 50})`; the same for a contact every time.
 
-        Splits with the same `by` lead it by the same place between 0 and 1; left out, each by one of its own.
+        `by` is what the place between 0 and 1 comes from that leads it, for rehearsals: each split has one of its own.
         """
         name = self._name(step, "split")
         place = bucket(by or f"{self._pass.automation}/{name}", self.contact.id)
