@@ -18,7 +18,8 @@ from database.engine import Connection
 from database.experiments import Standing
 from marketing.campaigns import ENDED
 from marketing.events import MOST_EVENTS, Happening, NewEvent, checked_name, in_time
-from marketing.experiments import Experiment, VariantName
+from marketing.experiments import Experiment
+from marketing.text import Printable
 from workflows.inputs import ChooseWinner, Command
 
 router = APIRouter(prefix="/api/campaigns/ab-tests", tags=["experiments"])
@@ -34,7 +35,7 @@ class Choice(BaseModel):
         extra="forbid", json_schema_extra={"example": {"variant": "question", "reason": "It fits the season"}}
     )
 
-    variant: VariantName | None = Field(None, description="Left out: the best so far.")
+    variant: Printable | None = Field(None, max_length=60, description="Left out: the best so far.")
     reason: str = Field("", max_length=500)
 
 

@@ -1,13 +1,15 @@
 """How many recipients does an experiment need, and how many days are they?"""
 
 import math
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from marketing.experiment_results import NO_PERCENTAGE
 from marketing.experiment_sequences import LIFT, crossing
 from marketing.experiment_statistics import quantile, sample_size
 
+_Share = Annotated[float, NO_PERCENTAGE]
 _MOST = 10**13
 # Of days: what takes longer takes for ever, and a pace close to 0 must not make it infinite.
 _LONGEST = 10**9
@@ -20,10 +22,10 @@ class Plan(BaseModel, frozen=True):
     there is none in 1 − `confidence`. The rate may rise, or fall where it can't rise by so much.
     """
 
-    baseline: float = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
-    minimum_detectable_effect: float = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
-    power: float = Field(0.8, ge=0.5, le=0.999, allow_inf_nan=False, strict=True)
-    confidence: float = Field(0.95, ge=0.5, le=0.9999, allow_inf_nan=False, strict=True)
+    baseline: _Share = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
+    minimum_detectable_effect: _Share = Field(gt=0, lt=1, allow_inf_nan=False, strict=True)
+    power: _Share = Field(0.8, ge=0.5, le=0.999, allow_inf_nan=False, strict=True)
+    confidence: _Share = Field(0.95, ge=0.5, le=0.9999, allow_inf_nan=False, strict=True)
     variants: int = Field(2, ge=2, le=10)
     recipients_per_day: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
 

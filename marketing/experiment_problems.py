@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from unicodedata import category, normalize
 
 from marketing.campaigns import CampaignDefinition
 from marketing.experiment_results import Metric
@@ -29,9 +30,11 @@ def experiment_problems(definition: CampaignDefinition) -> list[Problem]:
 
 def _of_names(experiment: Experiment) -> Iterator[Problem]:
     names = experiment.names
-    read = [name.strip() for name in names]  # nobody sees a space at the end
+    read = [_seen(name) for name in names]
     for number, name in enumerate(read):
-        if name in read[:number]:
+        if not name:
+            yield _error("no_name", f"experiment.variants.{number}.name", "Nobody can see this name. Give it letters.")
+        elif name in read[:number]:
             yield _error("same_name", f"experiment.variants.{number}.name", f"There are two variants called {name!r}.")
     known = ", ".join(repr(name) for name in names)
     if isinstance(experiment.allocation, dict):
@@ -45,6 +48,11 @@ def _of_names(experiment: Experiment) -> Iterator[Problem]:
     if experiment.control is not None and experiment.control not in names:
         message = f"There is no variant {experiment.control!r}. There are {known}."
         yield _error("unknown_variant", "experiment.control", message)
+
+
+def _seen(name: str) -> str:
+    """What people see of it: no space around it, and nothing that takes no room."""
+    return "".join(each for each in normalize("NFKC", name) if category(each) not in ("Cf", "Cc")).strip()
 
 
 def _of_contents(definition: CampaignDefinition, experiment: Experiment) -> Iterator[Problem]:

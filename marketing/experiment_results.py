@@ -58,6 +58,15 @@ class VariantCounts(BaseModel, frozen=True):
         return self.recipients if self.settled is None else max(self.settled, self.successes)
 
 
+def _no_percentage(written: object) -> object:
+    if isinstance(written, int | float) and 1 < written <= 100:
+        raise ValueError(f"takes a share of 1: {written:g} % is {written / 100:g}")
+    return written
+
+
+NO_PERCENTAGE = BeforeValidator(_no_percentage)
+
+
 def _no_truth(written: object) -> object:
     if isinstance(written, bool):
         raise ValueError("takes a whole number")

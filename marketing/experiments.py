@@ -18,7 +18,7 @@ from pydantic.config import JsonDict
 
 from marketing.assignment import HOLDOUT, REST, Cells, cells_of_test
 from marketing.content import LONGEST_SOURCE, EmailContent
-from marketing.experiment_results import Metric, MinimumSample
+from marketing.experiment_results import NO_PERCENTAGE, Metric, MinimumSample
 from marketing.kinds import told_apart
 from marketing.schedules import Schedule
 from marketing.segment_names import Duration
@@ -146,13 +146,26 @@ class After(BaseModel):
     after: Duration = "4 hours"
 
 
+def _true(written: object) -> object:
+    if written is not True:
+        raise ValueError('takes true. To decide at one moment, say {"after": "4 hours"}')
+    return written
+
+
 class WhenSignificant(BaseModel):
     """As soon as a difference can be believed, whenever one looks."""
 
     model_config = ConfigDict(extra="forbid")
 
-    when_significant: Literal[True]
+    when_significant: Annotated[Literal[True], BeforeValidator(_true)]
     no_later_than: Duration
+
+
+def _some_decision(written: object) -> object:
+    if written != "manual" and not isinstance(written, Mapping | After | WhenSignificant):
+        ways = '{"after": "4 hours"}, {"when_significant": true, "no_later_than": "24 hours"} or "manual"'
+        raise ValueError(f"takes {ways}")
+    return written
 
 
 def _kind_of_decision(written: object) -> str:
@@ -170,24 +183,27 @@ Decide = Annotated[
     | Annotated[Literal["manual"], Tag("manual")],
     Discriminator(_kind_of_decision),
     told_apart,
+    BeforeValidator(_some_decision),
 ]
 
 
-def _no_percentage(written: object) -> object:
-    if isinstance(written, int | float) and 1 < written <= 100:
-        raise ValueError(f"takes a share of 1: {written:g} % is {written / 100:g}")
+# Strict: true is no number.
+_TESTED = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), NO_PERCENTAGE]
+Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, strict=True)]
+
+
+def _some_allocation(written: object) -> object:
+    if written != "bandit" and not isinstance(written, Mapping):
+        raise ValueError('takes a weight for each variant, such as {"A": 2, "B": 1}, or "bandit"')
     return written
 
 
-_NO_PERCENTAGE = BeforeValidator(_no_percentage)
-# Strict: true is no number.
-_TESTED = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), _NO_PERCENTAGE]
-Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, strict=True)]
 Allocation = Annotated[
     Annotated[dict[VariantName, Weight], Field(min_length=1, max_length=MOST_VARIANTS), Tag("weights")]
     | Annotated[Literal["bandit"], Tag("bandit")],
     Discriminator(lambda written: "weights" if isinstance(written, dict) else "bandit"),
     told_apart,
+    BeforeValidator(_some_allocation),
     # Pydantic's own would let those names have any value that are none.
     WithJsonSchema(
         {
@@ -231,7 +247,7 @@ class Experiment(BaseModel):
         description="The share of the audience that takes part, the rest waits for the winner. "
         "Left out: 0.2, and of a bandit all.",
     )
-    holdout: Annotated[float, _NO_PERCENTAGE] = Field(
+    holdout: Annotated[float, NO_PERCENTAGE] = Field(
         0,
         ge=0,
         le=0.5,
@@ -244,7 +260,7 @@ class Experiment(BaseModel):
         None, description="For the conversion rate and revenue; left out: the campaign's first goal."
     )
     decide: Decide = Field(default_factory=After)
-    confidence: Annotated[float, _NO_PERCENTAGE] = Field(0.95, ge=0.8, le=0.999, strict=True)
+    confidence: Annotated[float, NO_PERCENTAGE] = Field(0.95, ge=0.8, le=0.999, strict=True)
     minimum_sample: MinimumSample = Field(default_factory=MinimumSample)
     control: VariantName | None = Field(
         None, description="The variant that the others are compared with; left out: the first."

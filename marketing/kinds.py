@@ -28,7 +28,8 @@ def words(error: Mapping[str, Any]) -> str:
         return _SPELLED.get(about["pattern"], "")
     if kind in ("too_short", "too_long") and about["field_type"] == "Value":  # a text that we look at first
         kind = f"string_{kind}"
-    return _TOLD.get(kind, "").format(**about)
+    bounds = {name: f"{about[name]:,.15g}" for name in _BOUNDS if isinstance(about.get(name), int | float)}
+    return _TOLD.get(kind, "").format(**{**about, **bounds})
 
 
 STEP_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
@@ -43,6 +44,7 @@ _SPELLED = {
     ACTIVITY: "takes letters, digits, and any of _ . : -, the first a letter or _.",
     "^[A-Z]{3}$": "takes the three capital letters of a currency, such as EUR.",
 }
+_BOUNDS = ("gt", "ge", "lt", "le")
 _TOLD = {
     "union_tag_not_found": "is missing. Say it.",
     "union_tag_invalid": "takes one of {expected_tags}.",
@@ -61,6 +63,12 @@ _TOLD = {
     "int_type": "takes a whole number.",
     "int_from_float": "takes a whole number.",
     "bool_type": "takes true or false.",
+    "float_type": "takes a number.",
+    "finite_number": "takes a number.",
+    "greater_than": "takes more than {gt}.",
+    "greater_than_equal": "takes {ge} or more.",
+    "less_than": "takes less than {lt}.",
+    "less_than_equal": "takes {le} or less.",
     "datetime_from_date_parsing": "takes a moment such as 2026-11-02T09:30:00Z.",
     "timezone_aware": "takes a moment with its offset, such as 2026-11-02T09:30:00Z.",
     "time_parsing": "takes a time of the day such as 09:00.",

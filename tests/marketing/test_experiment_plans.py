@@ -104,3 +104,10 @@ def test_one_look_at_the_end_of_a_plan_for_three_variants_finds_the_best() -> No
     pairs = zip(rng.binomial(n, 0.10, runs).tolist(), rng.binomial(n, 0.12, runs).tolist(), strict=True)
     found = sum(z_test(Rate(j, n), Rate(k, n)).p <= 0.05 / plan.comparisons for j, k in pairs) / runs
     assert abs(found - 0.8) < 0.03
+
+
+@pytest.mark.parametrize("name", ["baseline", "minimum_detectable_effect", "power", "confidence"])
+def test_a_percentage_is_told_which_share_it_is(name: str) -> None:
+    written = {"baseline": 0.1, "minimum_detectable_effect": 0.02, name: 80}
+    with pytest.raises(ValueError, match=r"takes a share of 1: 80 % is 0\.8"):
+        Plan.model_validate(written)

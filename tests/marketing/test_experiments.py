@@ -4,12 +4,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from marketing.campaigns import CampaignDefinition
 from marketing.content import EmailContent
 from marketing.experiment_problems import experiment_problems
 from marketing.experiment_results import Metric
 from marketing.experiments import After, Conversion, Experiment, ExperimentVariant, WhenSignificant
+from marketing.kinds import words
 from marketing.problems import Severity
 
 A, B = {"name": "A", "content": {"email": {"subject": "One"}}}, {"name": "B", "content": {"email": {"subject": "Two"}}}
@@ -254,3 +256,55 @@ def test_two_variants_that_say_the_same_are_worth_a_look() -> None:
     (found,) = experiment_problems(definition(same))
     assert (found.severity, found.part) == (Severity.WARNING, "experiment.variants.2")
     assert found.message == "'C' says what 'A' says."
+
+
+# -- in plain words --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "path", "message"),
+    [
+        (
+            {"decide": "auto"},
+            ("decide",),
+            'takes {"after": "4 hours"}, {"when_significant": true, "no_later_than": "24 hours"} or "manual"',
+        ),
+        (
+            {"decide": {"when_significant": False, "no_later_than": "1 day"}},
+            ("decide", "when_significant"),
+            'takes true. To decide at one moment, say {"after": "4 hours"}.',
+        ),
+        (
+            {"allocation": "even"},
+            ("allocation",),
+            'takes a weight for each variant, such as {"A": 2, "B": 1}, or "bandit"',
+        ),
+        (
+            {"allocation": [1, 2]},
+            ("allocation",),
+            'takes a weight for each variant, such as {"A": 2, "B": 1}, or "bandit"',
+        ),
+        ({"allocation": {"A": 0, "B": 1}}, ("allocation", "A"), "takes more than 0."),
+        ({"holdout": 0.6}, ("holdout",), "takes 0.5 or less."),
+        ({"test_fraction": "0.2"}, ("test_fraction",), "takes a number."),
+        ({"test_fraction": 0}, ("test_fraction",), "takes more than 0."),
+        ({"confidence": 95}, ("confidence",), "takes a share of 1: 95 % is 0.95"),
+        ({"allocation": {"A": 1e9, "B": 1}}, ("allocation", "A"), "takes 1,000,000 or less."),
+        ({"batches": 101}, ("batches",), "takes 100 or less."),
+    ],
+)
+def test_what_is_malformed_is_told_with_what_is_taken(
+    parts: dict[str, Any], path: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValidationError) as raised:
+        experiment(**parts)
+    (error,) = raised.value.errors()
+    assert (error["loc"], words(error) or error["msg"].removeprefix("Value error, ")) == (path, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [(" ", "no_name"), ("\u200b", "no_name"), ("A\u200b", "same_name"), ("Ａ", "same_name")]
+)
+def test_names_that_nobody_can_see_or_tell_apart_are_wrong(name: str, code: str) -> None:
+    found = experiment_problems(definition({"variants": [A, {**B, "name": name}]}))
+    assert [(each.code, each.part) for each in found] == [(code, "experiment.variants.1.name")]
