@@ -92,7 +92,7 @@ class Experiments:
             await experiments.keep_look(tx, input.campaign_id, kept)
         elif found.winner is not None:
             await self._decide(tx, input, experiment, found, results)
-            await _note(tx, input, NotificationKind.DECIDED, f"The winner is {found.winner}. {found.reason}")
+            await _note(tx, input, NotificationKind.DECIDED, f"The winner is “{found.winner}”. {found.reason}")
         elif await experiments.waits(tx, input.campaign_id):
             await self._decide(tx, input, experiment, found, results)
             await _note(tx, input, NotificationKind.ASKED, found.reason)
@@ -108,7 +108,7 @@ class Experiments:
             experiment, before, figures = await self._look(input)
             results = await asyncio.to_thread(analysed, experiment, figures, before.decision, input.campaign_id)
             winner = best_so_far(results) if input.variant is None else experiment.names[input.variant]
-            chosen = Verdict(winner, "person", input.reason or f"A person chose {winner}. {results.sentence}")
+            chosen = Verdict(winner, "person", input.reason or f"A person chose “{winner}”. {results.sentence}")
             async with self.database.transaction(input.account_id) as tx:
                 changed = await self._decide(tx, input, experiment, chosen, results)
                 return await self._standing(tx, input, changed=changed)

@@ -262,7 +262,7 @@ def _of_close_rivals(leader: str | None, pairs: Sequence[Comparison], terms: Ter
         and not _believed(pair, pair.test, terms)
     ]
     return [
-        Caution(code="close_rival", message=f"Whether {leader} is better than {name} too is open.", variant=name)
+        Caution(code="close_rival", message=f"Whether “{leader}” is better than “{name}” too is open.", variant=name)
         for name in close
     ]
 

@@ -188,11 +188,20 @@ def how_it_stands(
             return f"No winner could be believed when it was time, so choose one. {analysis.sentence}"
         case "stopped":
             return f"It was stopped: {_ended(reason)} {analysis.sentence}"
+    return f"{_before_the_decision(status, is_out, decides_at)} {analysis.sentence}"
+
+
+def _before_the_decision(status: CampaignState, is_out: bool, decides_at: datetime | None) -> str:
+    paused = status is CampaignState.PAUSED
+    if status is CampaignState.SCHEDULED:
+        return "The test has not begun: the campaign is scheduled for later."
     if not is_out:
-        return f"The test is still going out. {analysis.sentence}"
-    if decides_at is None:
-        return f"The test is out, and waits for a person to decide. {analysis.sentence}"
-    return f"The test is out, and is decided by {decides_at:%Y-%m-%d %H:%M} UTC at the latest. {analysis.sentence}"
+        return f"The test {'is paused while it goes out' if paused else 'is still going out'}."
+    until = (
+        f"is decided by {decides_at:%Y-%m-%d %H:%M} UTC at the latest" if decides_at else "waits for a person to decide"
+    )
+    rest = " The campaign is paused, so nobody gets the winner before it is resumed." if paused else ""
+    return f"The test is out, and {until}.{rest}"
 
 
 def _ended(reason: str) -> str:

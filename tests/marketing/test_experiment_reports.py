@@ -23,7 +23,7 @@ def shown() -> Results:
     ("state", "decided_by", "reason", "sentence"),
     [
         ("decided", "person", "It is nicer.", "The winner is “A”. A person chose it: It is nicer."),
-        ("decided", "person", "A person chose A. So it is.", "The winner is “A”. A person chose A. So it is."),
+        ("decided", "person", "A person chose “A”. So it is.", "The winner is “A”. A person chose “A”. So it is."),
         ("decided", "time", "A is better.", "The winner is “A”. A is better."),
         (
             "asking",
@@ -57,6 +57,25 @@ def test_while_it_goes_out_or_waits_for_a_person_it_says_so() -> None:
     args: tuple[Any, ...] = ("testing", None, None, "", shown())
     assert how_it_stands(*args, is_out=False, decides_at=None).startswith("The test is still going out. ")
     assert how_it_stands(*args, is_out=True, decides_at=None).startswith("The test is out, and waits for a person")
+
+
+@pytest.mark.parametrize(
+    ("status", "is_out", "sentence"),
+    [
+        ("scheduled", False, "The test has not begun: the campaign is scheduled for later. 10.0 %"),
+        ("paused", False, "The test is paused while it goes out. 10.0 %"),
+        (
+            "paused",
+            True,
+            "The test is out, and is decided by 2026-11-27 12:00 UTC at the latest. "
+            "The campaign is paused, so nobody gets the winner before it is resumed. 10.0 %",
+        ),
+    ],
+)
+def test_what_is_scheduled_or_paused_is_not_told_to_be_going_out(status: str, is_out: bool, sentence: str) -> None:
+    args: tuple[Any, ...] = ("testing", None, None, "", shown())
+    told = how_it_stands(*args, is_out=is_out, decides_at=NOON, status=CampaignState(status))
+    assert told.startswith(sentence)
 
 
 @pytest.mark.parametrize("state", ["testing", "asking"])

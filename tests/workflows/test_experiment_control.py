@@ -37,7 +37,7 @@ async def test_by_hand_the_rest_waits_for_a_person_however_long(
     assert (await run.result()).sent == 60
     standing = await sent.standing()
     assert (standing.winner, standing.decided_by) == ("B", "person")
-    assert standing.reason.startswith("A person chose B. ")
+    assert standing.reason.startswith("A person chose “B”. ")
 
 
 async def test_a_winner_is_chosen_once(temporal: Client, account: TestAccount) -> None:

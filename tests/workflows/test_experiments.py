@@ -62,7 +62,7 @@ async def test_the_better_variant_wins_and_goes_to_the_rest(
     }
     assert (await sent.state())[0] is CampaignState.COMPLETED
     [told] = (await api.get("/api/notifications")).json()["items"]
-    assert told["kind"] == "decided" and told["text"].startswith("The winner is B. ")
+    assert told["kind"] == "decided" and told["text"].startswith("The winner is “B”. ")
     [noted] = (await api.get(f"/api/campaigns/{sent.id}/events?name=campaign.winner_decided")).json()["items"]
     assert noted["properties"] == {"winner": "B", "by": "time", "reason": standing.reason}
 
