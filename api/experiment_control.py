@@ -16,9 +16,11 @@ from api.experiments import ExperimentAnswer, answer, find
 from database import contacts, experiments, exposures
 from database.engine import Connection
 from database.experiments import Standing
+from database.exposures import Exposure
 from marketing.campaigns import ENDED
 from marketing.events import MOST_EVENTS, Happening, NewEvent, checked_name, in_time
-from marketing.experiments import Experiment
+from marketing.experiments import Conversion, Experiment
+from marketing.spans import ahead
 from marketing.text import Printable
 from workflows.inputs import ChooseWinner, Command
 
@@ -48,7 +50,7 @@ async def apply_winner(
     experiment, standing = await _under_way(caller, experiment_id)
     if standing.state == "decided":
         raise Conflict(
-            f"This experiment has its winner already: {standing.winner}."
+            f"This experiment has its winner already: “{standing.winner}”."
             if standing.winner is not None
             else "Nobody waits for a winner of this experiment, so there is nothing to choose."
         )
@@ -122,7 +124,8 @@ class TrackedOne(events.Result):
     """What became of one of them."""
 
     variant: str | None = Field(
-        None, description="Which the contact saw, or `holdout`; null: neither, so it does not count."
+        None,
+        description="Which the contact saw, or `holdout`; null: neither, or not at that time, so it does not count.",
     )
 
 
@@ -141,20 +144,27 @@ class Tracked(BaseModel):
 async def track(experiment_id: UUID, given: ToTrack, request: Request, caller: Editor) -> Response:
     """Tell who has converted: each is stored as an event of the conversion's name, as `POST /api/events` does it."""
     async with caller.transaction(effective=False) as tx:
-        name = await _tracked_event(tx, experiment_id)
+        conversion = await _tracked(tx, experiment_id)
         who = await contacts.referred(tx, [each.contact for each in given.items])
-        seen = await exposures.variants_of(tx, experiment_id, [each for each in who if each])
+        seen = await exposures.of_contacts(tx, experiment_id, [each for each in who if each])
     now = datetime.now(UTC)
-    told = [in_time(NewEvent.model_construct(name=name, **dict(each)), now) for each in given.items]
+    told = [in_time(NewEvent.model_construct(name=conversion.event, **dict(each)), now) for each in given.items]
     outcomes = await events.stored(request, caller, told, lambda number: f"body.items.{number}")
     results: list[dict[str, Any]] = [
-        {**events.result(outcome), **({"variant": seen[each]} if each in seen else {})}
-        for outcome, each in zip(outcomes, who, strict=True)
+        {**events.result(outcome), **_counts_for(seen.get(each) if each else None, item.occurred_at or now, conversion)}
+        for outcome, each, item in zip(outcomes, who, given.items, strict=True)
     ]
     return Response(orjson.dumps({"results": results}), events.status_of(outcomes), media_type="application/json")
 
 
-async def _tracked_event(tx: Connection, experiment_id: UUID) -> str:
+def _counts_for(saw: Exposure | None, moment: datetime, conversion: Conversion) -> dict[str, str]:
+    """Nothing that came before the message or too late after it."""
+    if saw is None or not saw.exposed_at <= moment < ahead(saw.exposed_at, conversion.within):
+        return {}
+    return {"variant": saw.variant}
+
+
+async def _tracked(tx: Connection, experiment_id: UUID) -> Conversion:
     campaign = await find(tx, experiment_id)
     if campaign.launched_at is None:
         raise Conflict("This experiment has not been started, so nobody can have converted. POST …/start does that.")
@@ -162,6 +172,6 @@ async def _tracked_event(tx: Connection, experiment_id: UUID) -> str:
     if conversion is None:
         raise Conflict("This experiment counts no conversions: neither `conversion` nor a goal says what they are.")
     try:
-        return checked_name(conversion.event)
+        return conversion.model_copy(update={"event": checked_name(conversion.event)})
     except ValueError as error:
         raise Conflict(f"Nobody else can tell of {conversion.event!r}: {error}.") from error

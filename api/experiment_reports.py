@@ -112,7 +112,14 @@ async def _sides(tx: Connection, experiment_id: UUID, experiment: Experiment, co
 
 
 def _cautions(experiment: Experiment, currencies: Sequence[str]) -> list[Caution]:
-    return [*_of_different_times(experiment), *_of_currencies(currencies)]
+    return [*_of_the_holdout(experiment), *_of_different_times(experiment), *_of_currencies(currencies)]
+
+
+def _of_the_holdout(experiment: Experiment) -> list[Caution]:
+    if not experiment.holdout or experiment.conversion:
+        return []
+    message = "Some are held out, but no event is a conversion, so there is nothing to tell what sending brings by."
+    return [Caution(code="nothing_to_compare", message=message)]
 
 
 def _of_different_times(experiment: Experiment) -> list[Caution]:

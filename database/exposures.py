@@ -135,7 +135,7 @@ _PAGE = text(f"""
     AND (contact_id > :after OR CAST(:after AS uuid) IS NULL)
     ORDER BY contact_id LIMIT :limit
 """)
-_VARIANTS = text(f"{_EXPOSED} AND contact_id = ANY (CAST(:contacts AS uuid[]))")
+_OF_CONTACTS = text(f"{_EXPOSED} AND contact_id = ANY (CAST(:contacts AS uuid[]))")
 
 
 async def page(
@@ -153,7 +153,7 @@ async def page(
     return [Exposure(*row) for row in await tx.execute(_PAGE, given)]
 
 
-async def variants_of(tx: Connection, campaign_id: UUID, contacts: Sequence[UUID]) -> dict[UUID, str]:
+async def of_contacts(tx: Connection, campaign_id: UUID, contacts: Sequence[UUID]) -> dict[UUID, Exposure]:
     """Which variant each of them saw, of those who saw one."""
-    rows = await tx.execute(_VARIANTS, {"campaign_id": campaign_id, "contacts": list(contacts)})
-    return {row.contact_id: row.variant for row in rows}
+    rows = await tx.execute(_OF_CONTACTS, {"campaign_id": campaign_id, "contacts": list(contacts)})
+    return {row.contact_id: Exposure(*row) for row in rows}

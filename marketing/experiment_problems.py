@@ -68,6 +68,9 @@ def _of_the_decision(definition: CampaignDefinition, experiment: Experiment) -> 
     if paid and definition.conversion is None:
         message = "Say which event is a conversion: here, or as the campaign's goal."
         yield _error("no_conversion", "experiment.conversion", message)
+    if experiment.holdout and definition.conversion is None:
+        message = "No event is a conversion, so nobody will know what sending brings. Say one, or take the holdout out."
+        yield _warning("nothing_to_compare", "experiment.holdout", message)
     if experiment.window and ahead(_SOME_DAY, experiment.window) > ahead(_SOME_DAY, LONGEST_WINDOW):
         message = f"An experiment is decided within {LONGEST_WINDOW}. Say a shorter time, or that you decide: `manual`."
         yield _error("too_long", "experiment.decide", message)

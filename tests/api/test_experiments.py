@@ -76,6 +76,7 @@ async def test_a_campaign_is_tested_looked_at_and_the_winner_sent_to_the_rest(
     told = await results(api, path)
     assert (told["state"], told["winner"], told["metric"]) == ("testing", None, "click_rate")
     assert told["sentence"].startswith("The test is out, and waits for a person to decide.")
+    assert [each["code"] for each in told["warnings"]] == ["nothing_to_compare"]
     given = Counter((await of(account, path).variants()).values())
     shown = {each["name"]: each for each in (*told["variants"], told["holdout"], told["rest"])}
     assert {name: each["planned"] for name, each in shown.items()} == {
@@ -243,11 +244,12 @@ async def test_conversions_that_others_count_are_told_once_and_for_those_who_tak
         for contact in one.values()
     ]
     unknown = {"contact": {"external_id": "nobody"}, "occurred_at": "2199-01-01T00:00:00Z"}
-    first = await api.post(f"{path}/track", json={"items": [*items, unknown]})
+    early = [{"contact": {"id": str(one[name])}, "occurred_at": "2020-01-01T00:00:00Z"} for name in ("A", "holdout")]
+    first = await api.post(f"{path}/track", json={"items": [*items, unknown, *early]})
     assert first.status_code == 207, first.text
     told = first.json()["results"]
-    assert [each["status"] for each in told] == [201, 201, 201, 422]
-    assert [each.get("variant") for each in told] == ["A", "holdout", None, None]
+    assert [each["status"] for each in told] == [201, 201, 201, 422, 201, 201]
+    assert [each.get("variant") for each in told] == ["A", "holdout", None, None, None, None]
     assert told[3]["path"] == "occurred_at"
     again = await api.post(f"{path}/track", json={"items": items})
     assert (again.status_code, {each["status"] for each in again.json()["results"]}) == (201, {200})

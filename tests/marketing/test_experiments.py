@@ -308,3 +308,9 @@ def test_what_is_malformed_is_told_with_what_is_taken(
 def test_names_that_nobody_can_see_or_tell_apart_are_wrong(name: str, code: str) -> None:
     found = experiment_problems(definition({"variants": [A, {**B, "name": name}]}))
     assert [(each.code, each.part) for each in found] == [(code, "experiment.variants.1.name")]
+
+
+def test_a_holdout_without_a_conversion_has_nothing_to_be_compared_by() -> None:
+    (found,) = experiment_problems(definition({"holdout": 0.1}))
+    assert (found.code, found.severity, found.part) == ("nothing_to_compare", Severity.WARNING, "experiment.holdout")
+    assert experiment_problems(definition({"holdout": 0.1, "conversion": {"event": "purchase"}})) == []
