@@ -339,13 +339,13 @@ class Stack:
         await asyncio.gather(*(command.start() for command in commands))
 
     async def _api_answers(self, api: Program) -> bool:
-        if not _listens(api, self.api_port):  # whoever answers there is somebody else's
-            return False
         try:
             async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # No proxy, no TLS: it is our own.
-                return (await http.get(f"{self.api_url}/readyz", timeout=5)).is_success
+                ready = (await http.get(f"{self.api_url}/readyz", timeout=5)).is_success
         except httpx.HTTPError:
             return False
+        # Whoever else answers there is somebody else's. Asked last: it reads every connection of the machine.
+        return ready and _listens(api, self.api_port)
 
     async def _keep(self, part: Part) -> None:
         """Bring the part up again whenever it ends; ever more slowly if it ends again and again."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from database.embedded import CannotStart, Identity
 
@@ -69,12 +70,14 @@ class Program:
 
     async def until(self, ready: Callable[[], Awaitable[bool]], within_seconds: float = 60) -> None:
         """Wait until the program is ready; one that ends before, or takes too long, cannot start."""
+        began = monotonic()
         try:
             async with asyncio.timeout(within_seconds):
                 while not await ready():
                     if not self.pid:
                         raise EndedEarly(f"{self.name} ended while starting: {self.last_words()} (see {self.log})")
-                    await asyncio.sleep(0.03)
+                    # What takes long is known a tenth later: to ask more often would take the time that it starts in.
+                    await asyncio.sleep(max(0.03, (monotonic() - began) / 10))
         except TimeoutError:
             await self.stop()
             raise CannotStart(f"{self.name} was not ready within {within_seconds:g} s: see {self.log}") from None
