@@ -29,5 +29,5 @@ _OF = {metric: text(_ANSWERED.format(did=did)) for metric, did in _DID.items()}
 
 
 async def answered(tx: Connection, campaign_id: UUID, names: Sequence[str], metric: Metric) -> list[Answered]:
-    """From the ledger, and conversions as they were folded: 1 s for a million recipients."""
+    """From the ledger, and conversions as they were folded: 0.4 s for 300,000 recipients, 0.8 s of conversions."""
     return [Answered(*row) for row in await tx.execute(_OF[metric], {"campaign_id": campaign_id, "names": list(names)})]

@@ -73,6 +73,7 @@ _TOLD = {
     "timezone_aware": "takes a moment with its offset, such as 2026-11-02T09:30:00Z.",
     "time_parsing": "takes a time of the day such as 09:00.",
     "literal_error": "takes {expected}.",
+    "enum": "takes {expected}.",
 }
 
 

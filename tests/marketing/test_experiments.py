@@ -285,6 +285,11 @@ def test_two_variants_that_say_the_same_are_worth_a_look() -> None:
             'takes a weight for each variant, such as {"A": 2, "B": 1}, or "bandit"',
         ),
         ({"allocation": {"A": 0, "B": 1}}, ("allocation", "A"), "takes more than 0."),
+        (
+            {"metric": "delivered"},
+            ("metric",),
+            "takes 'open_rate', 'click_rate', 'conversion_rate' or 'revenue_per_recipient'.",
+        ),
         ({"holdout": 0.6}, ("holdout",), "takes 0.5 or less."),
         ({"test_fraction": "0.2"}, ("test_fraction",), "takes a number."),
         ({"test_fraction": 0}, ("test_fraction",), "takes more than 0."),
