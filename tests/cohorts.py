@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.common import RawValue
 from temporalio.testing import TimeSkipper
@@ -182,6 +183,12 @@ class Carried:
             ended = found[-1].events[-1].workflow_execution_continued_as_new_event_attributes
             run_id = ended.new_execution_run_id
         return found
+
+
+def besides_tasks(history: WorkflowHistory) -> list[str]:
+    """What it did, by kind. How many workflow tasks that took is the machine's affair: one that is slow needs more."""
+    kinds = (EventType.Name(each.event_type).removeprefix("EVENT_TYPE_") for each in history.events)
+    return [each for each in kinds if not each.startswith("WORKFLOW_TASK_")]
 
 
 def contact_id(member: int) -> UUID:

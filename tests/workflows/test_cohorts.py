@@ -5,12 +5,11 @@ import gc
 from contextlib import suppress
 from datetime import timedelta
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 
 from activities.journey_inputs import Answer, Caller, Leave, StepCall
-from tests.cohorts import SENT, StandIn, carrying, contact_id, members
+from tests.cohorts import SENT, StandIn, besides_tasks, carrying, contact_id, members
 from tests.timers import timers
 from workflows.cohorts import CohortWorkflow
 from workflows.journey import Contact, Journey, StepFailed
@@ -72,12 +71,6 @@ async def test_nothing_that_a_thousand_contacts_need_is_larger_than_256_kib(temp
 
 def _largest(history: WorkflowHistory) -> int:
     return max(each.ByteSize() for each in history.events)
-
-
-def besides_tasks(history: WorkflowHistory) -> list[str]:
-    """What it did, by kind. How many workflow tasks that took is the machine's affair: one that is slow needs more."""
-    kinds = (EventType.Name(each.event_type).removeprefix("EVENT_TYPE_") for each in history.events)
-    return [each for each in kinds if not each.startswith("WORKFLOW_TASK_")]
 
 
 async def test_people_read_of_each_wait_and_of_each_step_that_ended(temporal: Client) -> None:
