@@ -2,8 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
@@ -12,8 +14,11 @@ from database import campaigns, counters
 from marketing.campaigns import Audience, CampaignDefinition, CampaignPlan, CampaignState, Content, EmailPlan
 from marketing.content import EmailContent, prepare
 from marketing.reports import CampaignStats, campaign_stats
-from tests.audience import EMAIL
+from marketing.schedules import Schedule
+from tests.audience import EMAIL, people
 from tests.conftest import PATIENCE, TestAccount
+
+EAST = "Pacific/Kiritimati"  # where each day begins
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,14 @@ async def broadcast(account: TestAccount, **changes: Any) -> Broadcast:
         campaign = await campaigns.create(tx, account.id, definition)
         await campaigns.launch(tx, account.id, campaign.id, plan, CampaignState.RUNNING)
     return Broadcast(campaign.id, account)
+
+
+async def broadcast_in_two_parts(account: TestAccount, now: int, later: int, **changes: Any) -> Broadcast:
+    """A broadcast that is not over before somebody skips a day: so many are due now, and so many in 14 hours."""
+    await people(account, now, name="early", timezone=EAST)
+    await people(account, later, name="late", timezone="UTC")
+    schedule = Schedule(send_at=datetime.now(ZoneInfo(EAST)).replace(tzinfo=None), timezone="recipient")
+    return await broadcast(account, schedule=schedule, **changes)
 
 
 def taken(sink: Sink, account: TestAccount) -> list[Received]:

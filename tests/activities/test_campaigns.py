@@ -13,7 +13,7 @@ from channels.base import Message
 from marketing.campaigns import CampaignState
 from tests.audience import people
 from tests.broadcast import Broadcast, broadcast
-from tests.conftest import TestAccount
+from tests.conftest import PATIENCE, TestAccount
 from tests.delivering import NOW, Provider, deliver, freeze
 
 
@@ -75,7 +75,7 @@ async def test_an_audience_that_takes_long_is_not_taken_for_lost(account: TestAc
     async with account.transaction() as tx:  # which the freezing has to wait for
         await tx.execute(text("SELECT FROM campaigns WHERE id = :id FOR UPDATE"), {"id": sent.id})
         freezing = asyncio.create_task(environment.run(Campaigns(account.database).freeze_audience, input))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(2):
                 await beats.get()
         assert not freezing.done()

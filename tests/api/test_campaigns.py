@@ -16,8 +16,8 @@ from database import campaigns
 from database.engine import Database
 from local_stack import EmbeddedTemporal
 from tests.audience import EMAIL, people
-from tests.broadcast import arrived
-from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
+from tests.broadcast import arrived, come
+from tests.conftest import PATIENCE, PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from workflows import search_attributes
 from workflows.campaigns import campaign_workflow_id
 from workflows.connection import connect
@@ -109,9 +109,9 @@ async def test_an_address_in_a_reason_is_kept_and_not_handed_to_temporal(
     api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
     await people(account, 200)
-    campaign = await created(api, rate_limit_per_second=50)
+    campaign = await created(api, rate_limit_per_second=0.001)
     await api.post(f"/api/campaigns/{campaign}/launch")
-    await sink.next_arrival()
+    await come(sink, account)
     for move in ("pause", "resume", "pause", "cancel"):
         said = f"jo@example.org says: {move}"
         answer = await api.post(f"/api/campaigns/{campaign}/{move}", json={"reason": said})
@@ -139,10 +139,10 @@ async def test_a_hundred_launches_at_once_start_one_run(
 async def test_pause_resume_and_cancel_over_the_api(
     api: httpx.AsyncClient, temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 200)
-    campaign = await created(api, rate_limit_per_second=50)
+    await people(account, 2 * PATIENCE)
+    campaign = await created(api, rate_limit_per_second=1)
     await api.post(f"/api/campaigns/{campaign}/launch")
-    await sink.next_arrival()
+    await come(sink, account)
     paused = await api.post(f"/api/campaigns/{campaign}/pause", json={"reason": "Wrong price"})
     assert (paused.json()["status"], paused.json()["status_reason"]) == ("paused", "Wrong price")
     refused = await api.post(f"/api/campaigns/{campaign}/pause")
@@ -151,14 +151,14 @@ async def test_pause_resume_and_cancel_over_the_api(
     assert (refused.json()["status"], refused.json()["campaign_status"]) == (409, "paused")
     resumed = await api.post(f"/api/campaigns/{campaign}/resume")
     assert resumed.json()["status"] == "running"
-    await sink.next_arrival()
+    await come(sink, account, len(arrived(sink, account)) + 1)
     cancelled = await api.post(f"/api/campaigns/{campaign}/cancel", json={"reason": "Sold out"})
     assert cancelled.json()["status"] == "cancelled"
     await finished(temporal, campaign)
     stats = (await api.get(f"/api/campaigns/{campaign}/stats")).json()
-    assert stats["sent"] + stats["skipped"] == 200
+    assert stats["sent"] + stats["skipped"] == 2 * PATIENCE
     assert stats["pending"] == 0
-    assert len(arrived(sink, account)) == stats["sent"] < 200
+    assert len(arrived(sink, account)) == stats["sent"] < 2 * PATIENCE
 
 
 async def test_what_was_launched_can_not_be_changed_but_duplicated(

@@ -20,7 +20,7 @@ from database.engine import Database
 from local_stack import EmbeddedTemporal
 from marketing.campaigns import CampaignState
 from tests.audience import people
-from tests.broadcast import Broadcast, arrived, broadcast, taken
+from tests.broadcast import Broadcast, arrived, broadcast, come, taken
 from tests.conftest import PUBLIC_URL, SECRET_KEY, TestAccount, client_for
 from tests.delivering import Provider, deliver, execute, freeze
 from tests.experimenting import experiment
@@ -186,8 +186,7 @@ async def test_a_running_campaign_sends_again_at_once_although_it_waits_for_some
     while (await run.query(CampaignWorkflow.progress)).totals.planned == 0:
         pass
     assert (await resolve(api, "resend", campaign_id=str(made.id)))["resolved"] == 3
-    while len(taken(sink, account)) < 3:
-        await sink.next_arrival()
+    await come(sink, account, 3)
     progress = await run.query(CampaignWorkflow.progress)
     assert (progress.state, progress.totals.planned) == ("running", 4)
     await api.post(f"/api/campaigns/{made.id}/cancel")
@@ -321,7 +320,8 @@ async def test_nothing_is_put_back_into_a_campaign_that_is_cancelled_at_this_ver
         await campaigns.change_state(tx, account.id, made.id, CampaignState.CANCELLED)
         body = {"action": "resend", "campaign_id": str(made.id)}
         deciding = asyncio.create_task(api.post("/api/deliveries/resolve", json=body))
-        while not (await tx.execute(text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))).scalar_one():
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        while not (await tx.execute(text(blocked))).scalar_one():
             pass  # until it waits for us
     refused = await deciding
     assert refused.status_code == 409 and "at this very moment" in refused.json()["detail"]

@@ -1,7 +1,6 @@
 """Does a campaign carry out its plan, whatever comes between?"""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,7 +13,7 @@ from channels.sink import Sink
 from marketing.campaigns import CampaignState
 from marketing.schedules import Schedule
 from tests.audience import people
-from tests.broadcast import Broadcast, arrived, broadcast, taken
+from tests.broadcast import Broadcast, arrived, broadcast, broadcast_in_two_parts, come, taken
 from tests.conftest import TestAccount
 from workflows.campaigns import CampaignWorkflow, campaign_workflow_id, search_attributes
 from workflows.inputs import CampaignInput, Command, Progress
@@ -84,30 +83,29 @@ async def test_operators_see_the_figures(temporal: Client, worker: None, account
 
 
 async def paused_after_a_few(temporal: Client, sent: Broadcast, sink: Sink) -> tuple[Run, int]:
-    """A campaign of 40 messages per second, paused after about ten."""
+    """A campaign, paused after ten messages or more, and how many have left once nothing is in flight."""
     run = await start(temporal, sent)
-    async for count in growing(sink, sent.account):
-        if count >= 10:
-            break
+    await come(sink, sent.account, 10)
     progress = await run.execute_update(CampaignWorkflow.pause, Command(reason="Wrong price"))
     assert progress.state == "paused"
+    while (await run.query(CampaignWorkflow.progress)).shards_under_way:
+        pass
     return run, len(arrived(sink, sent.account))
 
 
-async def growing(sink: Sink, account: TestAccount) -> AsyncIterator[int]:
-    """How many have arrived, each time that somebody gets a message."""
-    while True:
-        yield len(arrived(sink, account))
-        await sink.next_arrival()
+async def skip_a_day(temporal: Client, run: Run) -> None:
+    """Or what is left of it, if the campaign is over before."""
+    await TimeSkipper(temporal).fast_forward(run, timedelta(days=1))
 
 
 async def test_a_pause_holds_and_resuming_sends_only_the_rest(
     temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 100)
-    sent = await broadcast(account, rate_limit_per_second=40)
+    sent = await broadcast_in_two_parts(account, 60, 40, rate_limit_per_second=40)
     run, at_pause = await paused_after_a_few(temporal, sent, sink)
+    await skip_a_day(temporal, run)
     assert await sent.state() == (CampaignState.PAUSED, "Wrong price")
+    assert len(arrived(sink, account)) == at_pause
     await run.execute_update(CampaignWorkflow.resume, Command())
     totals = await run.result()
     assert totals == Totals(planned=100, sent=100)
@@ -118,8 +116,7 @@ async def test_a_pause_holds_and_resuming_sends_only_the_rest(
 async def test_a_cancelled_campaign_skips_the_rest_and_says_so(
     temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 200)
-    sent = await broadcast(account, rate_limit_per_second=40)
+    sent = await broadcast_in_two_parts(account, 60, 140, rate_limit_per_second=40)
     run, _ = await paused_after_a_few(temporal, sent, sink)
     await run.execute_update(CampaignWorkflow.cancel, Command(reason="Sold out"))
     totals = await run.result()
@@ -139,28 +136,30 @@ async def test_what_has_ended_takes_no_commands(temporal: Client, worker: None, 
 async def test_a_pause_by_the_database_alone_is_followed(
     temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 60)
-    sent = await broadcast(account, rate_limit_per_second=40)
+    sent = await broadcast_in_two_parts(account, 40, 20, rate_limit_per_second=40)
     run = await start(temporal, sent)
-    await sink.next_arrival()
+    await come(sink, account)
     await sent.set_state(CampaignState.PAUSED)
     await run.signal(CampaignWorkflow.follow)
+    while (await run.query(CampaignWorkflow.progress)).state != "paused":
+        pass
     progress = await run.execute_update(CampaignWorkflow.resume, Command())
     assert progress.state == "running"
+    await skip_a_day(temporal, run)
     assert await run.result() == Totals(planned=60, sent=60)
 
 
 async def test_pauses_and_resumes_in_any_order_leave_nothing_behind(
     temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 200)
-    sent = await broadcast(account, rate_limit_per_second=50)
+    sent = await broadcast_in_two_parts(account, 100, 100, rate_limit_per_second=50)
     run = await start(temporal, sent, shard_size=25)
-    while len(taken(sink, account)) < 100:  # the other half takes two seconds: it does not end while we ask
-        await sink.next_arrival()
+    while (count := len(taken(sink, account))) < 100:
+        await come(sink, account, count + 1)
         commands = [CampaignWorkflow.pause, CampaignWorkflow.resume, CampaignWorkflow.pause, CampaignWorkflow.resume]
         await asyncio.gather(*(run.execute_update(command, Command()) for command in commands))
         await run.execute_update(CampaignWorkflow.resume, Command())
+    await skip_a_day(temporal, run)
     assert await run.result() == Totals(planned=200, sent=200)
     assert len(set(arrived(sink, account))) == len(arrived(sink, account)) == 200
     assert await sent.state() == (CampaignState.COMPLETED, "")
@@ -169,15 +168,15 @@ async def test_pauses_and_resumes_in_any_order_leave_nothing_behind(
 async def test_the_state_survives_continuing_as_new(
     temporal: Client, worker: None, sink: Sink, account: TestAccount
 ) -> None:
-    await people(account, 60)
-    sent = await broadcast(account, rate_limit_per_second=40)
+    sent = await broadcast_in_two_parts(account, 40, 20, rate_limit_per_second=40)
     run = await start(temporal, sent, shard_size=1, most_events=20)
     newest: Run = temporal.get_workflow_handle(run.id)
-    for _ in range(3):
-        await sink.next_arrival()
+    for count in (10, 20, 30):  # after ten shards it has gone on in another run
+        await come(sink, account, count)
         await newest.execute_update(CampaignWorkflow.pause, Command(reason="a look"))
         assert (await newest.query(CampaignWorkflow.progress)).state == "paused"
         await newest.execute_update(CampaignWorkflow.resume, Command())
+    await skip_a_day(temporal, newest)
     assert await run.result() == Totals(planned=60, sent=60)
 
 
