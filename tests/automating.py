@@ -197,8 +197,7 @@ async def routed(account: TestAccount, temporal: Client) -> AsyncIterator[None]:
                 else:
                     await asyncio.sleep(0.02)
 
-    following = asyncio.create_task(follow())
-    yield
-    following.cancel()
-    if following.done() and not following.cancelled():
-        following.result()
+    async with asyncio.TaskGroup() as group:  # what fails here fails the test at once
+        following = group.create_task(follow())
+        yield
+        following.cancel()
