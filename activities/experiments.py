@@ -14,12 +14,12 @@ from activities.experiment_inputs import AllocateInput, AtMoment, ChooseInput, E
 from activities.heartbeats import beating
 from activities.inputs import CampaignRef
 from activities.outward import Tell, nobody
-from database import accounts, batches, campaigns, conversions, experiments, notifications, planning
+from database import accounts, campaigns, conversions, experiments, notifications, planning
 from database.conversions import Sums
 from database.engine import Connection, Database
 from database.experiments import Allocation, Standing
 from marketing.experiment_analysis import analyse
-from marketing.experiment_bandits import allocation, settled
+from marketing.experiment_bandits import allocation
 from marketing.experiment_decisions import Verdict, best_so_far, verdict
 from marketing.experiment_results import Metric, Results, VariantCounts
 from marketing.experiment_revenue import MOST_VALUES
@@ -29,7 +29,6 @@ from marketing.notifications import Notification, NotificationKind
 from marketing.spans import ahead
 
 _LOOKS = 200  # at the most, while figures are looked at all the time
-_SEEN = {"recipients", "settled", "successes"}
 _MOST_OFTEN = timedelta(minutes=1)
 
 
@@ -145,7 +144,9 @@ class Experiments:
             wanted = Allocation(
                 shard=input.shard,
                 weights=await asyncio.to_thread(allocation, figures.counts, experiment.metric, seed),
-                seen={each.name: each.model_dump(include=_SEEN, exclude_none=True) for each in figures.counts},
+                seen={
+                    each.name: {"recipients": each.recipients, "successes": each.successes} for each in figures.counts
+                },
                 seed=seed,
                 allocated_at=input.now,
             )
@@ -233,8 +234,6 @@ async def figures_of(tx: Connection, account_id: UUID, campaign_id: UUID, experi
     if experiment.conversion and reach is not None:
         compared = await conversions.sums_within(tx, campaign_id, experiment.conversion, reach)
     counts = await experiments.counted(tx, campaign_id, experiment.names, experiment.metric, compared, reach)
-    if experiment.is_bandit:
-        counts = settled(counts, await batches.answered(tx, campaign_id, experiment.names, experiment.metric))
     paid = sum(each.successes for each in counts) if experiment.metric is Metric.REVENUE_PER_RECIPIENT else 0
     few = 0 < paid <= MOST_VALUES and reach is None  # else nobody resamples them
     return Figures(counts, converted, compared, await conversions.payments(tx, campaign_id) if few else None)

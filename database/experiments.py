@@ -307,7 +307,7 @@ def counts(
 
 def together(name: str, parts: Sequence[VariantCounts]) -> VariantCounts:
     """All of them as one."""
-    amounts = [field for field in VariantCounts.model_fields if field not in ("name", "settled")]
+    amounts = [field for field in VariantCounts.model_fields if field != "name"]
     sums = {field: sum(getattr(each, field) for each in parts) for field in amounts}
     most = {"revenue": _MOST_MONEY, "revenue_squares": _MOST_SQUARES}
     return VariantCounts(name=name, **sums | {field: min(sums[field], limit) for field, limit in most.items()})

@@ -132,10 +132,10 @@ def _results_of_variants(
     variants: Sequence[VariantCounts], terms: Terms, minimum: MinimumSample
 ) -> list[VariantResult]:
     if terms.metric is Metric.REVENUE_PER_RECIPIENT:
-        odds = beliefs.odds_of_means(beliefs.normals([amounts_of(each, each.believed_of) for each in variants]))
+        odds = beliefs.odds_of_means(beliefs.normals([amounts_of(each) for each in variants]))
         method = "normal model of means, flat prior, quadrature"
     else:
-        odds = beliefs.odds_of_rates([beliefs.shape(each.successes, each.believed_of) for each in variants])
+        odds = beliefs.odds_of_rates([beliefs.shape(each.successes, each.recipients) for each in variants])
         method = "Beta-binomial model, uniform prior, quadrature"
     return [
         VariantResult(

@@ -50,12 +50,8 @@ def rate_of(counts: VariantCounts) -> Rate:
     return Rate(counts.successes, counts.recipients)
 
 
-def amounts_of(counts: VariantCounts, n: int | None = None) -> Moments:
-    """
-    Args:
-        n: of how many of the recipients; None: of all.
-    """
-    return Moments.of(counts.recipients if n is None else n, counts.revenue, counts.revenue_squares)
+def amounts_of(counts: VariantCounts) -> Moments:
+    return Moments.of(counts.recipients, counts.revenue, counts.revenue_squares)
 
 
 def _logs_of(counts: VariantCounts) -> Moments:

@@ -27,9 +27,6 @@ class VariantCounts(BaseModel, frozen=True):
     with all that they paid (refunds taken off, 0 at least): of the amounts, of their squares, of log(1 + amount) and of
     its squares. All amounts are in one currency.
 
-    `settled` are so many of the recipients of a bandit as those count for who have had less time to answer than others;
-    None: all. It is for what is believed of the variant alone.
-
     `waiting` are those who have the variant but whom nobody has tried to send it yet: they count for its share alone.
 
     Variants have had the same time to be answered: of those sent at different hours, only what came in the same time
@@ -38,7 +35,6 @@ class VariantCounts(BaseModel, frozen=True):
 
     name: str
     recipients: int = Field(ge=0, le=10**12)
-    settled: int | None = Field(None, ge=0, le=10**12)
     waiting: int = Field(0, ge=0, le=10**12)
     successes: int = Field(0, ge=0)
     revenue: Money = 0
@@ -51,11 +47,6 @@ class VariantCounts(BaseModel, frozen=True):
         if self.successes > self.recipients:
             raise ValueError(f"{self.name}: {self.successes} of {self.recipients} recipients can't be")
         return self
-
-    @property
-    def believed_of(self) -> int:
-        """Of how many recipients."""
-        return self.recipients if self.settled is None else max(self.settled, self.successes)
 
 
 def _no_percentage(written: object) -> object:

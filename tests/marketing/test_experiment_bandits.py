@@ -1,14 +1,11 @@
 """What a bandit allocates, and what that saves."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketing.experiment_bandits import Answered, allocation, settled
+from marketing.experiment_bandits import allocation
 from marketing.experiment_beliefs import odds_of_rates, shape
 from marketing.experiment_results import Metric, VariantCounts
 
@@ -65,87 +62,6 @@ def test_what_earns_more_gets_more() -> None:
 def test_without_variants_there_is_nothing_to_share_out() -> None:
     with pytest.raises(ValueError, match="no variants"):
         allocation([], CLICKS, seed=4)
-
-
-def ripe(*batches: tuple[tuple[int, int], tuple[int, int]]) -> list[int | None]:
-    """Of A and B, of whom so many have answered in each batch, the oldest first."""
-    answered = [
-        Answered(b, name, n, k) for b, both in enumerate(batches) for name, (k, n) in zip("AB", both, strict=True) if n
-    ]
-    return [each.settled for each in settled(counted(*_totals(batches)), answered)]
-
-
-def _totals(batches: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> list[tuple[int, int]]:
-    return [(sum(both[each][0] for both in batches), sum(both[each][1] for both in batches)) for each in (0, 1)]
-
-
-def test_who_has_just_got_a_message_is_not_taken_for_somebody_who_does_not_answer() -> None:
-    assert ripe(((100, 1_000), (150, 1_000)), ((0, 100), (0, 1_900))) == pytest.approx([1_000, 1_000], abs=3)
-    assert ripe(((100, 1_000), (150, 1_000)), ((50, 1_000), (75, 1_000))) == pytest.approx([1_500, 1_500], abs=3)
-
-
-def test_where_all_batches_have_answered_alike_all_recipients_count() -> None:
-    assert ripe(((100, 1_000), (150, 1_000)), ((20, 200), (270, 1_800))) == pytest.approx([1_200, 2_800], abs=3)
-
-
-def test_while_nobody_has_answered_all_recipients_count() -> None:
-    assert ripe(((0, 100), (0, 100)), ((0, 50), (0, 150))) == [None, None]
-
-
-@settings(max_examples=40)
-@given(
-    st.lists(
-        st.tuples(*[st.integers(0, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2),
-        min_size=1,
-        max_size=20,
-    )
-)
-def test_nobody_counts_twice_and_who_has_answered_counts(batches: list[Any]) -> None:
-    for (k, n), of in zip(_totals(batches), ripe(*batches), strict=True):
-        assert of is None or 0 <= of <= n
-        told = VariantCounts(name="A", recipients=n, successes=k, settled=of)
-        assert k <= told.believed_of <= n
-
-
-@pytest.mark.parametrize("rates", [(0.10, 0.12), (0.10, 0.12, 0.15)])
-def test_a_bandit_whose_people_take_as_long_as_it_lasts_still_loses_half_and_finds_the_best(
-    rates: tuple[float, ...],
-) -> None:
-    """Answers come in after four hours on average, the batches within four: to the last ones hardly any have come."""
-    best, shards, people, runs, hours = np.array(rates), 20, 500, 40, 4.0
-    lost, found = [], 0
-    for run in range(runs):
-        rng = np.random.default_rng(run)
-        sent: list[Any] = []
-        when: list[Any] = []  # each of them answers, by batch and variant
-
-        def known(now: float, sent: list[Any] = sent, when: list[Any] = when) -> list[VariantCounts]:
-            answered = [
-                Answered(batch, name, int(n), int((moments <= now).sum()))
-                for batch, (counts, those) in enumerate(zip(sent, when, strict=True))
-                for name, n, moments in zip(NAMES, counts, those, strict=False)
-            ]
-            totals = dict.fromkeys(NAMES[: len(rates)], (0, 0))
-            for each in answered:
-                k, n = totals[each.variant]
-                totals[each.variant] = (k + each.successes, n + each.recipients)
-            return settled(counted(*totals.values()), answered)
-
-        for shard in range(shards):
-            now = shard * hours / shards
-            shares = allocation(known(now), CLICKS, seed=run * shards + shard, draws=500)
-            sent.append(rng.multinomial(people, list(shares.values())))
-            when.append(
-                [
-                    np.where(rng.random(n) < rate, now + rng.exponential(hours, n), np.inf)
-                    for n, rate in zip(sent[-1], rates, strict=True)
-                ]
-            )
-        lost.append(float((np.sum(sent, axis=0) * (best.max() - best)).sum()))
-        chances = odds_of_rates([shape(each.successes, each.believed_of) for each in known(hours)])
-        found += int(np.argmax([each.probability_to_be_best for each in chances]) == best.argmax())
-    assert np.mean(lost) < shards * people * float((best.max() - best).mean()) / 2
-    assert found >= 0.95 * runs
 
 
 def test_a_bandit_loses_less_than_half_of_what_an_even_split_loses() -> None:

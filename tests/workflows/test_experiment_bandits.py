@@ -65,7 +65,6 @@ async def test_shares_move_to_the_better_variant_and_all_of_it_adds_up(
     assert (await run.result()).sent == 240
     shares = [each.weights["B"] for each in await allocations(sent)]
     assert 0.45 < shares[0] < 0.55 and min(shares[2:]) > 0.9
-    assert 0 < (await allocations(sent))[-1].seen["B"]["settled"] <= 200  # the sixth batch was not there to be counted
     standing, given = await sent.standing(), Counter((await sent.variants()).values())
     assert (standing.winner, standing.decided_by) == ("B", "bandit")
     assert given["B"] > 180 and given["A"] + given["B"] == 240
