@@ -1,7 +1,7 @@
 """Who did what an experiment is about, how often and for how much?
 
 There is a row for each of them, computed anew from all of that contact's events whenever there is a new one: done
-twice, by whomever, it comes to the same.
+twice, by whomever, it comes to the same. Once the events that made it are kept no longer, it stays as it is.
 """
 
 from collections import defaultdict
@@ -72,6 +72,14 @@ _FOLD = text(f"""
     ), exposed AS MATERIALIZED ({_EXPOSED}),
     found AS MATERIALIZED (
         SELECT contact_id, variant, did.* FROM exposed CROSS JOIN LATERAL ({_DID}) AS did
+        WHERE NOT EXISTS (  -- what was counted first, and is pruned by now: the rest alone would say too little
+            SELECT FROM conversions AS counted
+            WHERE source_id = :source_id AND step = '' AND counted.contact_id = exposed.contact_id AND NOT EXISTS (
+                SELECT FROM events
+                WHERE contact_id = exposed.contact_id AND name = :event AND occurred_at = counted.first_at
+                AND id >= uuidv7_floor(at - interval '1 hour')
+            )
+        )
     ), gone AS (
         DELETE FROM conversions USING found
         WHERE source_id = :source_id AND step = '' AND conversions.contact_id = found.contact_id AND found.n = 0

@@ -134,3 +134,17 @@ async def test_refunds_are_taken_off_and_are_no_conversions_themselves(account: 
     assert (sums.converted, sums.conversions, sums.paid, sums.revenue) == (1, 1, 1, 6)
     async with account.transaction() as tx:
         assert await conversions.payments(tx, sent[0].campaign_id) == {"A": [6]}
+
+
+async def test_what_was_counted_stays_so_when_its_event_is_kept_no_longer(account: TestAccount) -> None:
+    sent = await messages(account, 4)
+    soon, late, too_late = (timedelta(minutes=minutes) for minutes in (30, 60, 100))
+    short = Conversion(event="bought", within="90 minutes")
+    for message, after in ((sent[0], soon), (sent[0], late), (sent[3], soon)):
+        await bought(message, after, value=10)
+    first = await folded(account, sent, short)
+    assert {name: sums.conversions for name, sums in first.items()} == {"A": 2, "B": 1}
+    await execute(account, "DELETE FROM events WHERE occurred_at = :soon", soon=SENT + soon)
+    for message in (sent[0], sent[3]):
+        await bought(message, too_late, value=10)
+    assert await folded(account, sent, short) == first
