@@ -46,15 +46,15 @@ _EXPOSED = f"""
 
 # What occurred since `at` was received after it, but for clocks that are apart: so few months are looked into.
 _DID = """
-    SELECT count(*) FILTER (WHERE NOT taken_back) AS n, coalesce(sum(value) FILTER (WHERE counts), 0) AS revenue,
-           min(occurred_at) FILTER (WHERE NOT taken_back) AS first_at,
+    SELECT count(*) FILTER (WHERE converts) AS n, coalesce(sum(value) FILTER (WHERE counts), 0) AS revenue,
+           min(occurred_at) FILTER (WHERE converts) AS first_at, min(occurred_at) AS kept_from,
            coalesce(array_agg(DISTINCT currency) FILTER (WHERE counts AND value IS NOT NULL AND currency IS NOT NULL),
                     '{}') AS currencies
     FROM (
-        SELECT *, currency = :currency OR CAST(:currency AS text) IS NULL AS counts,
-            coalesce(value < 0, false) AS taken_back  -- a refund is no conversion
+        SELECT *, NOT machine AND (currency = :currency OR CAST(:currency AS text) IS NULL) AS counts,
+            NOT machine AND coalesce(value >= 0, true) AS converts  -- a refund is no conversion
         FROM events
-        WHERE contact_id = exposed.contact_id AND name = :event AND NOT machine
+        WHERE contact_id = exposed.contact_id AND name = :event
         AND occurred_at >= at AND occurred_at < at + least(CAST(:within AS interval), CAST(:reach AS interval))
         AND id >= uuidv7_floor(at - interval '1 hour')
     ) AS theirs
@@ -72,17 +72,15 @@ _FOLD = text(f"""
     ), exposed AS MATERIALIZED ({_EXPOSED}),
     found AS MATERIALIZED (
         SELECT contact_id, variant, did.* FROM exposed CROSS JOIN LATERAL ({_DID}) AS did
-        WHERE NOT EXISTS (  -- what was counted first, and is pruned by now: the rest alone would say too little
-            SELECT FROM conversions AS counted
-            WHERE source_id = :source_id AND step = '' AND counted.contact_id = exposed.contact_id AND NOT EXISTS (
-                SELECT FROM events
-                WHERE contact_id = exposed.contact_id AND name = :event AND occurred_at = counted.first_at
-                AND id >= uuidv7_floor(at - interval '1 hour')
-            )
-        )
+        WHERE coalesce(kept_from, 'infinity') <= coalesce((
+            -- else what was counted first is pruned, and what is left would say too little
+            SELECT first_at FROM conversions
+            WHERE source_id = :source_id AND step = '' AND conversions.contact_id = exposed.contact_id
+        ), 'infinity')
     ), gone AS (
-        DELETE FROM conversions USING found
-        WHERE source_id = :source_id AND step = '' AND conversions.contact_id = found.contact_id AND found.n = 0
+        DELETE FROM conversions
+        WHERE source_id = :source_id AND step = ''
+        AND contact_id = ANY (ARRAY(SELECT contact_id FROM found WHERE n = 0))
     )
     INSERT INTO conversions (account_id, source_id, contact_id, variant, n, revenue, first_at, currencies)
     SELECT :account_id, :source_id, contact_id, variant, n, revenue, first_at, currencies FROM found WHERE n > 0
