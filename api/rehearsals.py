@@ -32,6 +32,7 @@ from marketing.rehearsals import MOST_CONTACTS, WHY_SKIPPED, Timeline
 from marketing.schedules import Schedule
 from marketing.segment_nodes import kept_by
 from marketing.segment_operands import whole
+from marketing.steps import CONTACT
 from rehearsals.rehearse import CannotSkipTime, InTheWay, Play, Stage, StandsStill, TooLong, rehearse
 from workflows.code import Loaded
 
@@ -39,6 +40,7 @@ router = APIRouter(prefix="/api", tags=["rehearsals"])
 
 PATIENCE_SECONDS = 10.0  # for the rehearsal before to end
 _A_MOMENT_AGO = timedelta(minutes=1)
+_LAST_ZONE = "Etc/GMT+12"  # UTC-12: POSIX counts westwards
 _ERRORS = documented(NotPossibleHere)
 _SAMPLE = whole(1, MOST_CONTACTS)
 
@@ -163,20 +165,30 @@ def _places(definition: CampaignDefinition, experiment: Experiment, contents: li
     sizes = [high - low for low, high in pairwise([0, *cells.cuts, 1])]
     says = dict(zip(experiment.names, contents, strict=True))
     schedules = {each.name: each.schedule or definition.schedule for each in experiment.variants}
-    control, window = experiment.control_name, experiment.window
-    decided = [{"id": "decision", "type": "wait", "duration": window}] if window else []
     ways: dict[str, dict[str, Any]] = {
         **{name: {"steps": _sent(name, says[name], schedules[name])} for name in experiment.names},
         HOLDOUT: {"steps": [], "why": WHY_SKIPPED[SkipReason.HOLDOUT]},
-        REST: {
-            "steps": [*_waits(schedules[control]), *decided, *_sent("rest", says[control], None)],
-            "why": f"waits for the winner; what is shown is the control, “{control}”, at the latest moment",
-        },
+        REST: _rest(experiment, says[experiment.control_name], list(schedules.values())),
     }
     shown = {
         name or "rest": {**ways[name], "weight": size} for name, size in zip(cells.names, sizes, strict=True) if size
     }
     return {"id": "experiment", "type": "split", "by": by, "variants": shown}
+
+
+def _rest(experiment: Experiment, says: Email, schedules: Sequence[Schedule | None]) -> dict[str, Any]:
+    """Waits until all of the test has left, and then for the decision."""
+    if not experiment.window:
+        return {"steps": [], "why": "waits for the winner, which a person chooses: nobody knows when"}
+    last = [_scheduled(each, f"test-{n}", of_all=True) for n, each in enumerate(dict.fromkeys(schedules), 1) if each]
+    decided = {"id": "decision", "type": "wait", "duration": experiment.window}
+    control = next(each for each in experiment.variants if each.name == experiment.control_name)
+    # At the local time that was tried, when it comes next.
+    then = [{**_scheduled(control.schedule), "date": None}] if control.schedule else []
+    return {
+        "steps": [*last, decided, *then, *_sent("rest", says, None)],
+        "why": f"waits for the winner; what is shown is the control, “{control.name}”, at the latest moment",
+    }
 
 
 def _sent(name: str, content: Email, schedule: Schedule | None) -> list[dict[str, Any]]:
@@ -191,10 +203,11 @@ def _with(step: dict[str, Any], content: Email) -> dict[str, Any]:
     return {**{name: value for name, value in step.items() if name != "template"}, "content": content}
 
 
-def _scheduled(schedule: Schedule) -> dict[str, Any]:
+def _scheduled(schedule: Schedule, id: str = "schedule", *, of_all: bool = False) -> dict[str, Any]:
+    """A wait for the contact's moment, or for the last one that there may be."""
     day, at = schedule.send_at.date().isoformat(), schedule.send_at.time().isoformat()
-    zone = "contact" if schedule.per_recipient else schedule.timezone
-    return {"id": "schedule", "type": "wait_until", "date": day, "at": at, "zone": zone}
+    zone = schedule.zone_of(_LAST_ZONE if of_all else CONTACT)
+    return {"id": id, "type": "wait_until", "date": day, "at": at, "zone": zone}
 
 
 async def _play(

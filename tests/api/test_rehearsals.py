@@ -186,6 +186,57 @@ async def test_each_gets_the_place_in_an_experiment_that_it_will_really_have(
     }
 
 
+async def rest_of(api: httpx.AsyncClient, experiment: dict[str, Any]) -> dict[str, Any]:
+    """What one of those who wait for the winner is shown."""
+    test = {"metric": "click_rate", "test_fraction": 0.01, **experiment}
+    whole = {"kind": "experiment", "content": {"email": EMAIL}, "audience": {"everyone": True}}
+    made = (await api.post("/api/campaigns", json={"name": f"Which? {uuid4()}", **whole, "experiment": test})).json()
+    timeline = await told(api, f"/api/campaigns/{made['id']}/rehearse", sample=20)
+    return next(each for each in timeline["contacts"] if outcomes(each, "split") == [("experiment", "rest")])
+
+
+def sent_at(contact: dict[str, Any]) -> list[datetime]:
+    return [datetime.fromisoformat(each["at"]) for each in contact["happenings"] if each["kind"] == "send"]
+
+
+@pytest.mark.parametrize(
+    ("now", "later", "latest"),
+    [
+        (None, ("T09:00", "UTC"), "T10:00"),  # an hour after the last variant has left
+        (None, ("T09:00", "recipient"), "T22:00"),  # in the last zone
+        (("T07:30", "UTC"), ("T09:00", "UTC"), "+1 T07:30"),  # at the local time that the control has tried
+    ],
+)
+async def test_the_rest_is_shown_the_latest_moment_at_which_it_may_be_sent(
+    api: httpx.AsyncClient,
+    account: TestAccount,
+    now: tuple[str, str] | None,
+    later: tuple[str, str],
+    latest: str,
+) -> None:
+    await people(account, 20, timezone="Europe/Paris")
+    day = datetime.now(UTC) + timedelta(days=2)
+
+    def schedule(at: tuple[str, str] | None) -> dict[str, str] | None:
+        return at and {"send_at": f"{day:%Y-%m-%d}{at[0]}", "timezone": at[1]}
+
+    variants = [{"name": "now", "schedule": schedule(now)}, {"name": "later", "schedule": schedule(later)}]
+    contact = await rest_of(api, {"variants": variants, "decide": {"after": "1 hour"}})
+    *tomorrow, at = latest.split()
+    due = datetime.fromisoformat(f"{day + timedelta(days=len(tomorrow)):%Y-%m-%d}{at}+00:00")
+    assert [each - due < timedelta(minutes=2) and each >= due for each in sent_at(contact)] == [True]
+
+
+async def test_the_rest_of_an_experiment_that_a_person_decides_is_shown_waiting(
+    api: httpx.AsyncClient, account: TestAccount
+) -> None:
+    await people(account, 20)
+    contact = await rest_of(api, {"variants": [{"name": "A"}, {"name": "B"}], "decide": "manual"})
+    assert sent_at(contact) == []
+    (led,) = [each for each in contact["happenings"] if each["kind"] == "split"]
+    assert led["why"] == "waits for the winner, which a person chooses: nobody knows when"
+
+
 # -- what is left untouched ------------------------------------------------------------------------------------------
 
 TABLES = text("""
