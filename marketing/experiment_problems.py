@@ -12,6 +12,18 @@ from marketing.spans import ahead
 
 LONGEST_WINDOW = "90 days"
 _SOME_DAY = datetime(2001, 2, 1, tzinfo=UTC)  # from which three months are no more than that
+# Default_Ignorable_Code_Point of Unicode 17 (DerivedCoreProperties.txt), which unicodedata does not know, without the
+# category Cf, and without what NFKC makes of others.
+_NOT_SHOWN = (
+    range(0x034F, 0x0350),  # combining grapheme joiner
+    range(0x115F, 0x1161),  # fillers of Hangul
+    range(0x17B4, 0x17B6),  # inherent vowels of Khmer
+    range(0x180B, 0x1810),  # Mongolian variation selectors
+    range(0x2065, 0x2066),
+    range(0xFE00, 0xFE10),  # variation selectors
+    range(0xFFF0, 0xFFF9),
+    range(0xE0000, 0xE1000),  # tags and more variation selectors
+)
 
 
 def experiment_problems(definition: CampaignDefinition) -> list[Problem]:
@@ -52,7 +64,8 @@ def _of_names(experiment: Experiment) -> Iterator[Problem]:
 
 def _seen(name: str) -> str:
     """What people see of it: no space around it, and nothing that takes no room."""
-    return "".join(each for each in normalize("NFKC", name) if category(each) not in ("Cf", "Cc")).strip()
+    shown = (each for each in normalize("NFKC", name) if category(each) not in ("Cf", "Cc"))
+    return "".join(each for each in shown if not any(ord(each) in few for few in _NOT_SHOWN)).strip()
 
 
 def _of_contents(definition: CampaignDefinition, experiment: Experiment) -> Iterator[Problem]:

@@ -308,7 +308,11 @@ def test_what_is_malformed_is_told_with_what_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [(" ", "no_name"), ("\u200b", "no_name"), ("A\u200b", "same_name"), ("Ａ", "same_name")]
+    ("name", "code"),
+    [
+        *((name, "no_name") for name in (" ", "\u200b", "\u3164", "\u115f", "\uffa0", "\u00ad")),
+        *((name, "same_name") for name in ("A\u200b", "Ａ", "A\ufe0f", "A\u034f", "\u180bA", "A\U000e0100")),
+    ],
 )
 def test_names_that_nobody_can_see_or_tell_apart_are_wrong(name: str, code: str) -> None:
     found = experiment_problems(definition({"variants": [A, {**B, "name": name}]}))
