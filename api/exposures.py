@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from api.auth import Viewer
 from api.automations import find
-from database import automations, exposures
+from database import automations, exposures, step_counters
 from marketing.segment_names import Duration
 from marketing.spans import ahead
 from marketing.splits import SplitReports, split_reports
@@ -28,8 +28,8 @@ async def splits_of_automation(automation_id: UUID, caller: Viewer, within: _Wit
     now = datetime.now(UTC)
     async with caller.transaction() as tx:
         automation = await find(tx, automation_id)
-        versions = await automations.versions(tx, automation_id)
+        walked = await automations.versions(tx, automation_id, await step_counters.walked(tx, automation_id))
         goal = automation.definition.goal
         led = await exposures.led(tx, caller.account_id, automation_id, goal, within=ahead(now, within) - now, now=now)
-    newest_first = [automation.definition, *(versions[each] for each in sorted(versions, reverse=True))]
-    return await to_thread(split_reports, newest_first, led, within)
+    newest_first = [walked[each] for each in sorted(walked, reverse=True)]
+    return await to_thread(split_reports, automation.definition, newest_first, led, within)

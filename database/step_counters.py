@@ -58,6 +58,17 @@ async def add(
     await tx.execute(_ADD, given)
 
 
+_WALKED = text("""
+    SELECT DISTINCT version FROM step_counters
+    WHERE source_id = :source_id AND (step <> '' OR name NOT LIKE 'refused:%')
+""")
+
+
+async def walked(tx: Connection, source_id: UUID) -> list[int]:
+    """The versions in which anybody has been."""
+    return list((await tx.execute(_WALKED, {"source_id": source_id})).scalars())
+
+
 def _tell(amounts: Mapping[tuple[str, str], Amount]) -> None:
     """Of passes alone, and without reasons, which are the authors' own words."""
     for (step, name), amount in amounts.items():

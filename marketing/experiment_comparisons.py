@@ -157,22 +157,28 @@ def _at_any_time(
     """Adds what is always valid, the lowest p and the narrowest interval of this look and of those before it.
 
     What was earned while the one led is no evidence for the other: then all begins with the look at which it took over.
+    So it does where the difference has left the interval of before: those looks were at another truth. To forget only
+    makes p larger, and the interval of every look holds, so both may be looked at at any time as before.
     """
     before = _by_pair(earlier, terms)
-    ps, intervals = [], []
+    ps, intervals, shown = [], [], []
     for each, look in zip(found, looks, strict=True):
         last = before.get((each.variant, each.baseline))
-        if last and last.difference.value * each.difference.value <= 0:
+        if last and not _still_holds(last, each):
             last = None
         p, between = sequences.p_value(look), sequences.interval(look, terms.alpha_at_any_time)
         if between and terms.metric is not Metric.REVENUE_PER_RECIPIENT:
             between = Interval(max(-1, between.low), min(1, between.high))
-        ps.append(min(p, last.always_valid.p) if last and last.always_valid else p)
+        of_last = last.always_valid if last and last.always_valid and last.always_valid.p < p else None
+        ps.append(of_last.p if of_last else p)
+        shown.append((of_last.shown_before or last.difference.value) if last and of_last else None)
         intervals.append(_common(between, last.always_valid_difference if last else None))
     return [
         each.model_copy(
             update={
-                "always_valid": Significance(method="mSPRT", p=p, p_adjusted=adjusted, peeking_safe=True),
+                "always_valid": Significance(
+                    method="mSPRT", p=p, p_adjusted=adjusted, shown_before=before, peeking_safe=True
+                ),
                 "always_valid_difference": between
                 and Estimate(
                     value=each.difference.value,
@@ -184,7 +190,7 @@ def _at_any_time(
                 ),
             }
         )
-        for each, p, adjusted, between in zip(found, ps, statistics.holm(ps), intervals, strict=True)
+        for each, p, adjusted, before, between in zip(found, ps, statistics.holm(ps), shown, intervals, strict=True)
     ]
 
 
@@ -197,9 +203,15 @@ def _by_pair(earlier: Results | None, terms: Terms) -> dict[tuple[str, str], Com
     return {(each.variant, each.baseline): each for each in earlier.comparisons}
 
 
+def _still_holds(last: Comparison, now: Comparison) -> bool:
+    """Whether what the last look has shown is about the difference that there is now."""
+    held = last.always_valid_difference
+    same_leads = last.difference.value * now.difference.value > 0
+    return same_leads and (held is None or held.low <= now.difference.value <= held.high)
+
+
 def _common(now: Interval | None, last: Estimate | None) -> Interval | None:
-    """What both hold; they are seldom apart, but where the truth has moved only the new one means anything."""
+    """What both hold."""
     if now is None or last is None:
         return now if last is None else Interval(last.low, last.high)
-    low, high = max(now.low, last.low), min(now.high, last.high)
-    return Interval(low, high) if low <= high else now
+    return Interval(max(now.low, last.low), min(now.high, last.high))

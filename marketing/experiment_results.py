@@ -87,12 +87,16 @@ class Estimate(BaseModel, frozen=True):
 
 
 class Significance(BaseModel, frozen=True):
-    """How often as much would be seen if there were no difference: `p`, and `p_adjusted` for all pairs tested."""
+    """How often as much would be seen if there were no difference: `p`, and `p_adjusted` for all pairs tested.
+
+    `shown_before` is what was seen instead, where p was earned by a difference at an earlier look.
+    """
 
     method: str
     statistic: Finite | None = None
     p: Share
     p_adjusted: Share
+    shown_before: Finite | None = None
     peeking_safe: bool
 
 

@@ -13,7 +13,7 @@ _HARDLY_EVER = 0.0001
 def sentence(results: Results) -> str:
     """One sentence: who leads by how much, what chance alone would do, and whether that may be believed already.
 
-    Where that holds however often one looks, so does each of its numbers.
+    Where that holds however often one looks, so does each of its numbers; what an earlier look has shown is called so.
     """
     leader, pair = results.leader, deciding(results)
     seen = [each for each in results.variants if each.estimate is not None]
@@ -32,7 +32,7 @@ def sentence(results: Results) -> str:
     said = _against(results.metric, by_name[leader], by_name[rival], pair, between)
     if why := _not_by_chance(results):
         return f"{said}; {why}."
-    return f"{said}{_chance(pair, at_any_time)}; {_verdict(results, pair)}."
+    return f"{said}{_chance(results.metric, pair, at_any_time)}; {_verdict(results, pair)}."
 
 
 def deciding(results: Results) -> Comparison | None:
@@ -73,16 +73,26 @@ def _written(numbers: Sequence[float], width: float, decimals: int) -> list[str]
     return [f"{round(number, worth) + 0.0:,.{worth}f}".replace("-", "−") for number in numbers]
 
 
-def _chance(pair: Comparison, at_any_time: bool) -> str:
+def _chance(metric: Metric, pair: Comparison, at_any_time: bool) -> str:
     if at_any_time and pair.always_valid:
-        p = pair.always_valid.p_adjusted
-        often = f"ever show as much in {'' if p < _HARDLY_EVER else 'at most '}"
+        p, much = pair.always_valid.p_adjusted, f"as much{_as_before(metric, pair)}"
+        often = f"ever show {much} in {'' if p < _HARDLY_EVER else 'at most '}"
     else:
         p = pair.test.p_adjusted
         often = "show as much in "
     if p > 0.995:
         return ""
     return f"; if they were equally good, luck alone would {often}{_percent_of_chance(p)} of experiments"
+
+
+def _as_before(metric: Metric, pair: Comparison) -> str:
+    """What p was earned by, where it is not what is seen now."""
+    between = pair.always_valid_difference
+    if between is None or pair.always_valid is None or pair.always_valid.shown_before is None:
+        return ""
+    unit, scale, decimals = ("", 1, 2) if metric is _MONEY else (" points", 100, 1)
+    shown, width = abs(pair.always_valid.shown_before), between.high - between.low
+    return f" as the {_written([shown * scale], width * scale, decimals)[0]}{unit} of an earlier look"
 
 
 def _percent_of_chance(p: float) -> str:

@@ -62,16 +62,18 @@ class SplitReports(BaseModel):
 Weights = Mapping[str, int]
 
 
-def split_reports(versions: Sequence[AutomationDefinition], led: Iterable[Led], within: str) -> SplitReports:
-    """All of them; `versions` has the newest first, `led` is in the order of steps."""
-    goal = versions[0].goal
-    known = _weights(versions)
+def split_reports(
+    newest: AutomationDefinition, walked: Sequence[AutomationDefinition], led: Iterable[Led], within: str
+) -> SplitReports:
+    """All of them; `walked` are the versions in which anybody has been, `led` is in the order of steps."""
+    goal = newest.goal
+    known = _weights([newest]) | _weights(walked)  # shares that nobody came under have changed nothing
     by_step = {step: {each.variant: each for each in ways} for step, ways in groupby(led, attrgetter("step"))}
-    newest = {step.id: step for _, step in walk(versions[0].steps) if isinstance(step, Split)}
+    splits = {step.id: step for _, step in walk(newest.steps) if isinstance(step, Split)}
     reports = []
     for step in dict.fromkeys([*known, *by_step]):
         ways, weights = by_step.get(step, {}), known.get(step, [])
-        now = {name: each.weight for name, each in newest[step].variants.items()} if step in newest else {}
+        now = {name: each.weight for name, each in splits[step].variants.items()} if step in splits else {}
         names = list(dict.fromkeys([*now, *(name for each in weights for name in each), *ways]))
         shown = [_variant(name, now.get(name), ways.get(name), counts=goal is not None) for name in names]
         results = _results(shown, weights) if goal else None

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from temporalio.client import Client
 
 from channels.sink import Sink
+from database import step_counters
 from tests.audience import people
 from tests.automating import Automating, routed
 from tests.conftest import TestAccount
@@ -37,6 +38,13 @@ async def led(account: TestAccount, automation: str, variant: str, contacts: lis
             """),
             {"account": account.id, "source": automation, "contacts": contacts, "variant": variant, "at": AGO},
         )
+
+
+async def entered(account: TestAccount, automation: str, *versions: int) -> None:
+    async with account.transaction() as tx:
+        for each in versions:
+            one = {("", "enrolled"): step_counters.Amount(1)}
+            await step_counters.add(tx, account.id, UUID(automation), each, one, now=AGO)
 
 
 async def buy(api: httpx.AsyncClient, contacts: list[UUID], *, after: timedelta, **parts: Any) -> None:
@@ -83,6 +91,7 @@ async def test_where_shares_have_changed_nobody_pretends_to_know_who_should_have
     changed = {"name": "Welcome", "trigger": {"type": "api"}, "goal": {"event": "purchase"}, "steps": [split(b=9, c=1)]}
     assert (await api.put(f"/api/automations/{automation}", json=changed)).is_success
     contacts = await people(account, 20)
+    await entered(account, automation, 1, 2)
     await led(account, automation, "a", contacts[:2])
     await led(account, automation, "b", contacts[2:])
     (report,) = (await api.get(f"/api/automations/{automation}/splits")).json()["splits"]
@@ -90,6 +99,24 @@ async def test_where_shares_have_changed_nobody_pretends_to_know_who_should_have
     assert ways == [("b", 9, 18), ("c", 1, 0), ("a", None, 2)]
     assert report["results"]["sample_ratio"] is None
     assert report["results"]["warnings"][0]["code"] == "shares_changed"
+
+
+async def test_shares_that_were_changed_before_anybody_came_are_those_of_all(
+    account: TestAccount, api: httpx.AsyncClient
+) -> None:
+    automation = await drafted(api, split(a=9, b=1), goal={"event": "purchase"})
+    assert (await api.post(f"/api/automations/{automation}/activate")).is_success
+    assert (await api.post(f"/api/automations/{automation}/deactivate")).is_success
+    even = {"name": "Welcome", "trigger": {"type": "api"}, "goal": {"event": "purchase"}, "steps": [split(a=1, b=1)]}
+    assert (await api.put(f"/api/automations/{automation}", json=even)).is_success
+    assert (await api.post(f"/api/automations/{automation}/activate")).is_success
+    contacts = await people(account, 20)
+    await entered(account, automation, 2)
+    await led(account, automation, "a", contacts[:10])
+    await led(account, automation, "b", contacts[10:])
+    (report,) = (await api.get(f"/api/automations/{automation}/splits")).json()["splits"]
+    assert report["results"]["sample_ratio"]["expected"] == {"a": 0.5, "b": 0.5}
+    assert {each["code"] for each in report["results"]["warnings"]} == {"small_sample"}
 
 
 async def test_shares_that_nobody_would_get_by_chance_are_told(account: TestAccount, api: httpx.AsyncClient) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketing.experiment_analysis import analyse
-from marketing.experiment_results import Metric, VariantCounts
+from marketing.experiment_results import Metric, Results, VariantCounts
 from marketing.experiment_sentences import deciding
 
 MONEY = Metric.REVENUE_PER_RECIPIENT
@@ -52,6 +52,43 @@ def test_the_better_one_comes_first_though_it_is_the_control() -> None:
         "13.0 % of those who got “A” opened, 10.5 % of those who got “C”: 2.5 points more (95 % interval 1.4 to 3.6)"
     )
     assert "luck alone would ever show as much in fewer than 0.01 % of experiments" in sentence
+
+
+def looked(*looks: tuple[int, int, int]) -> Results:
+    """Of A and B with so many recipients each, one look after the other."""
+    results = None
+    for n, a, b in looks:
+        counts = [VariantCounts(name=name, successes=k, recipients=n) for name, k in (("A", a), ("B", b))]
+        results = analyse(counts, Metric.CLICK_RATE, earlier=results)
+    assert results
+    return results
+
+
+def test_what_an_earlier_look_has_shown_is_not_said_of_the_figures_of_now() -> None:
+    assert looked((1_000, 100, 190), (2_000, 200, 286)).sentence == (
+        "14.3 % of those who got “B” clicked, 10.0 % of those who got “A”: 4.3 points more (95 % interval 4.1 to 7.4); "
+        "if they were equally good, luck alone would ever show as much as the 9.0 points of an earlier look in "
+        "fewer than 0.01 % of experiments; it may be believed now, however often you have looked."
+    )
+
+
+def test_looks_at_what_is_no_longer_so_are_forgotten() -> None:
+    moved = looked((1_000, 100, 190), (10_000, 1_000, 1_010))
+    assert moved == looked((10_000, 1_000, 1_010))
+    assert (moved.winner_at_any_time, "too early to say" in moved.sentence) == (None, True)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(100, 500), st.integers(100, 500)), min_size=2, max_size=4))
+def test_however_figures_move_they_lie_in_their_interval_and_p_is_of_what_is_named(ks: list[tuple[int, int]]) -> None:
+    (pair,) = looked(*[(1_000, a, b) for a, b in ks]).comparisons
+    assert pair.always_valid and pair.always_valid_difference
+    assert pair.always_valid_difference.low <= pair.difference.value <= pair.always_valid_difference.high
+    before = pair.always_valid.shown_before
+    earlier = [(1_000, a, b) for a, b in ks if before is not None and b - a == round(before * 1_000)]
+    assert (before is not None) == bool(earlier)
+    of = [looked(each).comparisons[0].always_valid for each in earlier or [(1_000, *ks[-1])]]
+    assert pair.always_valid.p in [each.p for each in of if each]
 
 
 @settings(max_examples=40)

@@ -21,8 +21,8 @@ class Led(NamedTuple):
 LED = [Led("x", 1_400, 84), Led("y", 1_400, 196)]
 
 
-def report(*weights: dict[str, int]) -> SplitReport:
-    """Of versions with these weights, the newest first; without any, the split stands in code."""
+def report(*weights: dict[str, int], newest: dict[str, int] | None = None) -> SplitReport:
+    """Of versions with these weights that people came under; without any, the split stands in code."""
     versions = [
         {
             "name": "Welcome",
@@ -34,9 +34,10 @@ def report(*weights: dict[str, int]) -> SplitReport:
                 else {"type": "wait", "id": "pause", "duration": "1 day"}
             ],
         }
-        for each in weights or ({},)
+        for each in (newest or (weights or ({},))[0], *weights)
     ]
-    (found,) = split_reports([AutomationDefinition.model_validate(each) for each in versions], LED, "7 days").splits
+    now, *walked = [AutomationDefinition.model_validate(each) for each in versions]
+    (found,) = split_reports(now, walked, LED, "7 days").splits
     return found
 
 
@@ -63,3 +64,10 @@ def test_times_at_which_shares_differed_are_no_difference_between_ways(weights: 
 def test_the_same_shares_in_all_versions_have_a_winner(weights: list[dict[str, int]]) -> None:
     results = report(*weights).results
     assert results and results.winner_at_any_time == "y"
+
+
+def test_shares_that_nobody_came_under_have_not_changed_who_went_where() -> None:
+    found = report({"x": 1, "y": 1}, newest={"x": 9, "y": 1})
+    assert found.results and found.results.winner_at_any_time == "y"
+    assert [each.code for each in found.results.warnings] == []
+    assert [(each.name, each.weight) for each in found.variants] == [("x", 9), ("y", 1)]
