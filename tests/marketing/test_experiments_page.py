@@ -30,6 +30,12 @@ def test_every_warning_is_explained() -> None:
     )
 
 
+def test_everything_that_validate_warns_of_is_explained() -> None:
+    table = PAGE.partition("### What `validate` warns of")[2].partition("\n### ")[0]
+    problems = (ROOT / "marketing/experiment_problems.py").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)[1:] == sorted(re.findall(r'_warning\("(\w+)"', problems))
+
+
 def test_what_is_shown_is_understood() -> None:
     plan, experiment, _ = (json.loads(each) for each in re.findall(r"```json\n(.+?)```", PAGE, re.DOTALL))
     for name, size in sizes(Plan(**plan, recipients_per_day=1_200)):
