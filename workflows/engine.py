@@ -91,7 +91,7 @@ class Cohort:
             self.untold = {member: one for member, one in self.passes.items() if one.log}
             events, self.read = _history()
             self.full_at += events
-        while self.passes or not self.reports.closed:
+        while self.passes or self.reports.waiting or not self.reports.closed:
             await self._quiet()
             self.now = _now()
             self._wake()
@@ -292,7 +292,8 @@ class Cohort:
     def _report(self) -> None:
         reports, at_work = self.reports, self.questions.asking > 0
         if not reports.reporting:
-            reports.closed = reports.closed and not self.passes  # somebody may have joined at the last moment
+            # Somebody may have joined at the last moment, and left already.
+            reports.closed = reports.closed and not (self.passes or reports.waiting)
             over = not (self.passes or at_work or self.full or reports.closed)
             before_the_next_run = self.full and not at_work and reports.waiting
             if over or before_the_next_run or (reports.pressing and not self.full):

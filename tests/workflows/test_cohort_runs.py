@@ -10,7 +10,7 @@ from uuid import UUID
 
 from temporalio.client import Client
 
-from activities.journey_inputs import Answer, Caller, Join, JournalPart, Leave, StepCall
+from activities.journey_inputs import Answer, Caller, Join, JournalPart, Leave, NoteInput, StepCall
 from tests.cohorts import StandIn, as_usual, besides_tasks, carrying, contact_id, event, members, written
 from workflows.cohorts import CohortWorkflow
 from workflows.journey import Contact, Journey, StepFailed
@@ -244,6 +244,27 @@ async def test_a_pass_that_is_told_too_much_to_be_remembered_fails_alone(tempora
 
 
 # -- those who come later, and other versions ------------------------------------------------------------------------
+
+
+async def test_who_comes_and_goes_while_a_cohort_is_closing_is_told_of(temporal: Client) -> None:
+    async def soon_over(_: Contact, journey: Journey) -> None:
+        await journey.split({"a": 1})
+
+    async def joined_by_others(report: NoteInput) -> None:
+        if report.ended and not stand_in.reports:
+            await cohort.run.signal(CohortWorkflow.join, Join(first=2, members=members(5)[2:]))
+            history = temporal.get_workflow_handle(cohort.run.id).fetch_history_events(wait_new_event=True)
+            heard = False
+            async for each in history:  # its code has run, and all of them have left
+                heard = heard or each.HasField("workflow_execution_signaled_event_attributes")
+                if heard and each.HasField("workflow_task_completed_event_attributes"):
+                    return
+
+    stand_in = StandIn(before_report=joined_by_others)
+    async with carrying(temporal, soon_over, 2, stand_in, skipping=False) as cohort:
+        done = await cohort.run.result()
+    assert done.left == {"completed": 5}
+    assert stand_in.endings() == dict.fromkeys(range(5), "completed")
 
 
 async def test_newcomers_go_the_same_way(temporal: Client) -> None:
