@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -58,7 +59,8 @@ async def test_after_a_power_cut_the_numbers_of_strangers_do_not_stop_the_next_s
     await postgres.start()
     family = [psutil.Process(postgres.program.pid), *psutil.Process(postgres.program.pid).children()]
     for process in family:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ends by itself without its parent
+            process.kill()
     await postgres.stop()
     psutil.wait_procs(family, timeout=20)
     left = [postgres.cluster.folder / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
